@@ -1,1 +1,1 @@
-"""TFRecords of pre-training examples: schema, metadata, input pipeline."""
+"""TFRecords: their schema and the pipelines that read them."""

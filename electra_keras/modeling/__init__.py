@@ -1,0 +1,1 @@
+"""The transformer encoder and the heads of generator and discriminator."""

@@ -1,0 +1,75 @@
+"""The transformer encoder that generator and discriminator are made of."""
+
+import keras
+import tensorflow as tf
+
+from electra_keras.config import EncoderConfig
+from electra_keras.modeling.layers import DropoutNoise, Embeddings, TransformerBlock
+
+
+class Encoder(keras.layers.Layer):
+    """Embeddings, a projection where the widths differ, and post-LN transformer blocks.
+
+    Follows the original's model/modeling.py: no pooler; the sequence vector is position 0.
+
+    Args:
+        config: sizes.
+        embeddings: the embedding block, when another encoder owns it; by default a new one.
+
+    Example:
+        encoder = Encoder(config)
+        hidden = encoder(input_ids, input_mask, segment_ids)  # [batch, length, hidden]
+    """
+
+    def __init__(
+        self, config: EncoderConfig, embeddings: Embeddings | None = None, **kwargs: str
+    ) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.embeddings = embeddings or Embeddings(config, name="embeddings")
+        self.embeddings_project = None
+        if config.embedding_size != config.hidden_size:
+            # The original leaves this kernel's initialiser at TF1's default, glorot uniform (D4.18).
+            self.embeddings_project = keras.layers.Dense(
+                config.hidden_size, name="embeddings_project"
+            )
+        self.blocks = [
+            TransformerBlock(config, name=f"layer_{i}") for i in range(config.num_hidden_layers)
+        ]
+
+    def dropout_bits(self, batch: int, length: int) -> int:
+        """Returns how many random numbers one forward pass of this shape takes from its noise."""
+        config = self.config
+        hidden = 2 * config.hidden_size if round(config.hidden_dropout_prob * 65536) else 0
+        embedded = config.embedding_size if round(config.hidden_dropout_prob * 65536) else 0
+        attention = config.num_attention_heads * length
+        if not round(config.attention_probs_dropout_prob * 65536):
+            attention = 0
+        return batch * length * (embedded + config.num_hidden_layers * (attention + hidden))
+
+    def call(
+        self,
+        input_ids: tf.Tensor,
+        input_mask: tf.Tensor,
+        segment_ids: tf.Tensor,
+        noise: DropoutNoise | None = None,
+    ) -> tf.Tensor:
+        """Encodes token ids.
+
+        Args:
+            input_ids, input_mask, segment_ids: int32 [batch, length]; the mask is 1 for real tokens.
+            noise: source of dropout bits, or None for no dropout.
+
+        Returns:
+            [batch, length, hidden_size] in the compute dtype.
+        """
+        hidden = self.embeddings(input_ids, segment_ids, noise=noise)
+        if self.embeddings_project is not None:
+            hidden = self.embeddings_project(hidden)
+        # -10000 as the original; the sum is made in float32 at every precision.
+        attention_bias = (
+            1.0 - tf.cast(input_mask[:, tf.newaxis, tf.newaxis, :], tf.float32)
+        ) * -1e4
+        for block in self.blocks:
+            hidden = block(hidden, attention_bias, noise=noise)
+        return hidden

@@ -1,0 +1,56 @@
+"""Prediction heads: masked tokens (generator) and replaced tokens (discriminator)."""
+
+import keras
+import tensorflow as tf
+
+from electra_keras.config import EncoderConfig
+from electra_keras.modeling.layers import weight_initializer
+
+
+class MaskedLanguageModelHead(keras.layers.Layer):
+    """Logits over the vocabulary at given positions, with the transposed token table (D2.8)."""
+
+    def __init__(
+        self, config: EncoderConfig, token_embedding: keras.layers.Embedding, **kwargs: str
+    ) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.token_embedding = token_embedding
+        self.dense = keras.layers.Dense(
+            config.embedding_size, kernel_initializer=weight_initializer(config), name="dense"
+        )
+        self.layer_norm = keras.layers.LayerNormalization(
+            epsilon=config.layer_norm_eps, name="layer_norm"
+        )
+        self.output_bias = self.add_weight(
+            shape=(config.vocab_size,), initializer="zeros", name="output_bias"
+        )
+
+    def call(self, hidden: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+        """Returns float32 logits [batch, predictions, vocab_size].
+
+        Args:
+            hidden: [batch, length, hidden_size] from the generator.
+            positions: int32 [batch, predictions]; only these reach the vocabulary (D2.7).
+        """
+        hidden = tf.gather(hidden, positions, batch_dims=1)
+        hidden = self.layer_norm(tf.nn.gelu(self.dense(hidden), approximate=False))
+        table = keras.ops.convert_to_tensor(self.token_embedding.embeddings)
+        logits = tf.einsum("bpe,ve->bpv", hidden, tf.cast(table, hidden.dtype))
+        return tf.cast(logits, tf.float32) + tf.cast(self.output_bias, tf.float32)
+
+
+class ReplacedTokenHead(keras.layers.Layer):
+    """One logit per token, above 0 where the token looks replaced (D3.13)."""
+
+    def __init__(self, config: EncoderConfig, **kwargs: str) -> None:
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(
+            config.hidden_size, kernel_initializer=weight_initializer(config), name="dense"
+        )
+        self.output_dense = keras.layers.Dense(1, name="output_dense")  # glorot, as the original
+
+    def call(self, hidden: tf.Tensor) -> tf.Tensor:
+        """Maps [batch, length, hidden_size] to float32 logits [batch, length]."""
+        hidden = tf.nn.gelu(self.dense(hidden), approximate=False)
+        return tf.cast(tf.squeeze(self.output_dense(hidden), -1), tf.float32)

@@ -1,0 +1,186 @@
+"""Building blocks of the encoder: embeddings, attention, feed-forward, and dropout without state."""
+
+import math
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from electra_keras.config import EncoderConfig
+
+
+def weight_initializer(config: EncoderConfig) -> keras.initializers.Initializer:
+    """Truncated normal, the original's for all kernels and tables but the projections."""
+    return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+
+
+class DropoutNoise:
+    """Random bits for the dropout sites of one forward pass, in the order of the calls.
+
+    There is no random state: the bits follow from `key` alone. XLA's random numbers are slow on CPU, so
+    there all bits are drawn by one kernel outside of the compiled function (`draw`) and handed in as
+    `bits`; on GPU and TPU, where they would only take memory, each site draws its own.
+
+    Args:
+        key: int32 [2], seed of this pass.
+        bits: uint16 [n], drawn beforehand, or None to draw at each site.
+    """
+
+    def __init__(self, key: tf.Tensor | None, bits: tf.Tensor | None = None) -> None:
+        self.key, self.bits = key, bits
+        self.offset = 0
+        self.sites = 0
+
+    @staticmethod
+    def draw(key: tf.Tensor, count: int) -> tf.Tensor:
+        """Returns `count` uniform uint16 numbers that follow from `key` (int32 [2])."""
+        words = tf.random.stateless_uniform(
+            [(count + 1) // 2], seed=key, minval=None, maxval=None, dtype=tf.uint32
+        )
+        return tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:count]
+
+    def take(self, shape: Sequence[int]) -> tf.Tensor:
+        """Returns uint16 bits of the given static shape, different at every call."""
+        count = math.prod(shape)
+        if self.bits is None:
+            site_key = tf.random.experimental.stateless_fold_in(self.key, self.sites)
+            bits = self.draw(site_key, count)
+        else:
+            bits = self.bits[self.offset : self.offset + count]
+        self.sites += 1
+        self.offset += count
+        return tf.reshape(bits, shape)
+
+
+def dropout(inputs: tf.Tensor, rate: float, noise: DropoutNoise | None) -> tf.Tensor:
+    """Zeroes each element with probability `rate` (to 1/65536) and scales the rest to keep the mean.
+
+    Does nothing without noise, which is how evaluation and inference call it.
+    """
+    threshold = round(rate * 65536)
+    if noise is None or threshold == 0:
+        return inputs
+    keep = noise.take(inputs.shape) >= tf.constant(threshold, tf.uint16)
+    scale = tf.constant(65536 / (65536 - threshold), inputs.dtype)
+    return tf.where(keep, inputs * scale, tf.zeros([], inputs.dtype))
+
+
+class Embeddings(keras.layers.Layer):
+    """Token + type + position embeddings, then LayerNorm and dropout (D4.19).
+
+    Args:
+        config: the encoder's sizes; vectors are `embedding_size` wide.
+        token_embedding: a token table that another encoder owns, to share only that
+            (`embedding_sharing="token"`); to share everything, share this layer.
+    """
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        token_embedding: keras.layers.Embedding | None = None,
+        **kwargs: str,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+
+        def table(rows: int, name: str) -> keras.layers.Embedding:
+            return keras.layers.Embedding(
+                rows,
+                config.embedding_size,
+                embeddings_initializer=weight_initializer(config),
+                name=name,
+            )
+
+        self.token_embedding = token_embedding or table(config.vocab_size, "token_embedding")
+        self.position_embedding = table(config.max_position_embeddings, "position_embedding")
+        self.type_embedding = table(config.type_vocab_size, "type_embedding")
+        self.layer_norm = keras.layers.LayerNormalization(
+            epsilon=config.layer_norm_eps, name="layer_norm"
+        )
+
+    def call(
+        self, input_ids: tf.Tensor, segment_ids: tf.Tensor, noise: DropoutNoise | None = None
+    ) -> tf.Tensor:
+        """Maps ids [batch, length] to vectors [batch, length, embedding_size]."""
+        length = tf.shape(input_ids)[1] if input_ids.shape[1] is None else input_ids.shape[1]
+        hidden = self.token_embedding(input_ids)
+        hidden += self.type_embedding(segment_ids)
+        hidden += self.position_embedding(tf.range(length))
+        return dropout(self.layer_norm(hidden), self.config.hidden_dropout_prob, noise)
+
+
+class SelfAttention(keras.layers.Layer):
+    """Multi-head self-attention; query, key and value come from one matrix product.
+
+    The columns of `query_key_value` are those of the query, then the key, then the value.
+    """
+
+    def __init__(self, config: EncoderConfig, **kwargs: str) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.query_key_value = keras.layers.Dense(
+            3 * config.hidden_size,
+            kernel_initializer=weight_initializer(config),
+            name="query_key_value",
+        )
+        self.output_dense = keras.layers.Dense(
+            config.hidden_size, kernel_initializer=weight_initializer(config), name="output_dense"
+        )
+
+    def call(
+        self, hidden: tf.Tensor, attention_bias: tf.Tensor, noise: DropoutNoise | None = None
+    ) -> tf.Tensor:
+        """Maps [batch, length, hidden] to the same shape.
+
+        Args:
+            hidden: [batch, length, hidden].
+            attention_bias: float32 [batch, 1, 1, length], 0 for real tokens, -10000 for padding.
+            noise: source of dropout bits, or None.
+        """
+        heads, width = self.config.num_attention_heads, self.config.hidden_size
+        batch, length = tf.shape(hidden)[0], tf.shape(hidden)[1]
+        static = hidden.shape
+        if static.is_fully_defined():
+            batch, length = static[0], static[1]
+        mixed = tf.reshape(self.query_key_value(hidden), [batch, length, 3, heads, width // heads])
+        query, key, value = tf.unstack(tf.transpose(mixed, [2, 0, 3, 1, 4]))
+        query *= tf.constant((width // heads) ** -0.5, query.dtype)
+        scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32) + attention_bias
+        weights = tf.cast(tf.nn.softmax(scores), value.dtype)
+        weights = dropout(weights, self.config.attention_probs_dropout_prob, noise)
+        context = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
+        return self.output_dense(tf.reshape(context, [batch, length, width]))
+
+
+class TransformerBlock(keras.layers.Layer):
+    """Self-attention and feed-forward, each with dropout, residual and LayerNorm after it (D4.20)."""
+
+    def __init__(self, config: EncoderConfig, **kwargs: str) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.attention = SelfAttention(config, name="attention")
+        self.attention_layer_norm = keras.layers.LayerNormalization(
+            epsilon=config.layer_norm_eps, name="attention_layer_norm"
+        )
+        self.intermediate_dense = keras.layers.Dense(
+            config.intermediate_size,
+            kernel_initializer=weight_initializer(config),
+            name="intermediate_dense",
+        )
+        self.output_dense = keras.layers.Dense(
+            config.hidden_size, kernel_initializer=weight_initializer(config), name="output_dense"
+        )
+        self.output_layer_norm = keras.layers.LayerNormalization(
+            epsilon=config.layer_norm_eps, name="output_layer_norm"
+        )
+
+    def call(
+        self, hidden: tf.Tensor, attention_bias: tf.Tensor, noise: DropoutNoise | None = None
+    ) -> tf.Tensor:
+        """Maps [batch, length, hidden] to the same shape; arguments as `SelfAttention`."""
+        rate = self.config.hidden_dropout_prob
+        attended = dropout(self.attention(hidden, attention_bias, noise=noise), rate, noise)
+        hidden = self.attention_layer_norm(hidden + attended)
+        inner = tf.nn.gelu(self.intermediate_dense(hidden), approximate=False)
+        outer = dropout(self.output_dense(inner), rate, noise)
+        return self.output_layer_norm(hidden + outer)

@@ -1,0 +1,1 @@
+"""Replaced-token detection: masking, losses and the keras.Model that trains both networks."""

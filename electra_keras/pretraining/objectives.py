@@ -1,0 +1,72 @@
+"""Losses of generator and discriminator and the generator's samples, as pure functions."""
+
+import tensorflow as tf
+
+_SAMPLING_BLOCK = 128
+
+
+def masked_language_model_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the negative log-likelihood of each label, in nats.
+
+    Args:
+        logits: float32 [batch, predictions, vocab_size].
+        labels: int32 [batch, predictions].
+    """
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+
+def replaced_token_loss(logits: tf.Tensor, replaced: tf.Tensor) -> tf.Tensor:
+    """Returns the binary cross-entropy of each token, in nats; arguments [batch, length]."""
+    return tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(replaced, tf.float32), logits)
+
+
+def sample_tokens(
+    logits: tf.Tensor,
+    uniforms: tf.Tensor,
+    temperature: float = 1.0,
+    disallowed_ids: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Draws one token per position from softmax(logits / temperature); no gradient flows.
+
+    The distribution is that of the original's Gumbel-max, argmax(logits / temperature + Gumbel noise),
+    but it takes two uniform numbers per position in place of one Gumbel number (two logarithms) per
+    position and vocabulary entry: the distribution function is inverted first over blocks of the
+    vocabulary, then inside the block.
+
+    Args:
+        logits: float32 [batch, predictions, vocab_size].
+        uniforms: float32 [batch, predictions, 2] in [0, 1).
+        temperature: below 1 sharpens the distribution.
+        disallowed_ids: int32 [batch, predictions], a token that must not be drawn at the position
+            (the original's disallow_correct), or None.
+
+    Returns:
+        int32 [batch, predictions].
+    """
+    logits = tf.stop_gradient(tf.cast(logits, tf.float32))
+    vocab_size = logits.shape[-1]
+    if temperature != 1.0:
+        logits /= temperature
+    if disallowed_ids is not None:
+        is_disallowed = tf.range(vocab_size) == disallowed_ids[..., tf.newaxis]
+        logits = tf.where(is_disallowed, -float("inf"), logits)
+    weights = tf.exp(logits - tf.reduce_max(logits, axis=-1, keepdims=True))
+    padding = -vocab_size % _SAMPLING_BLOCK
+    weights = tf.pad(weights, [[0, 0], [0, 0], [0, padding]])
+    blocks = tf.reshape(
+        weights, [*weights.shape[:2], (vocab_size + padding) // _SAMPLING_BLOCK, _SAMPLING_BLOCK]
+    )
+    block = _invert_cumulative(tf.reduce_sum(blocks, axis=-1), uniforms[..., 0])
+    within = _invert_cumulative(tf.gather(blocks, block, batch_dims=2), uniforms[..., 1])
+    return block * _SAMPLING_BLOCK + within
+
+
+def _invert_cumulative(weights: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
+    """Returns the first index whose cumulative weight exceeds `uniforms` x the total.
+
+    An index of zero weight is never returned: the factor keeps the threshold below the total after
+    rounding, and below it the strict comparison passes over empty intervals.
+    """
+    cumulative = tf.cumsum(weights, axis=-1)
+    threshold = (uniforms * (1 - 1e-6))[..., tf.newaxis] * cumulative[..., -1:]
+    return tf.reduce_sum(tf.cast(cumulative <= threshold, tf.int32), axis=-1)

@@ -1,0 +1,346 @@
+"""Generator and discriminator, trained together: the keras.Model with its own train_step."""
+
+from collections.abc import Mapping
+
+import keras
+import tensorflow as tf
+
+from electra_keras.config import ElectraConfig
+from electra_keras.modeling.encoder import Encoder
+from electra_keras.modeling.heads import MaskedLanguageModelHead, ReplacedTokenHead
+from electra_keras.modeling.layers import DropoutNoise, Embeddings
+from electra_keras.pretraining import statistics
+from electra_keras.pretraining.masking import (
+    MaskedTokens,
+    MaskingNoise,
+    corrupt_tokens,
+    mask_tokens,
+)
+from electra_keras.pretraining.objectives import (
+    masked_language_model_loss,
+    replaced_token_loss,
+    sample_tokens,
+)
+from electra_keras.pretraining.randomness import Purpose, batch_uniforms, make_key
+
+Batch = Mapping[str, tf.Tensor]
+
+# Evaluation draws from streams of its own, the same ones each time, whatever the run's seed.
+_EVALUATION_SEED = 0x5EED
+
+
+class ElectraPretrainer(keras.Model):
+    """Replaced-token detection (Clark et al. 2020, arXiv 2003.10555).
+
+    A batch is a dictionary of int32 [batch, length] tensors `input_ids`, `input_mask` and `segment_ids`
+    of static shape. Masks, samples and dropout follow from (seed, step, place in the global batch),
+    so a step can be repeated exactly.
+
+    The loss is the mean over all tokens of the *global* batch, over micro-batches and replicas: the
+    generator's over all predicted positions, the discriminator's over all real tokens. It is the
+    same number however the batch is split.
+
+    Args:
+        config: sizes and objective.
+        seed: of masks, samples and dropout. Initial weights follow keras.utils.set_random_seed.
+        gradient_accumulation_steps: micro-batches that a replica's batch is split into.
+
+    Example:
+        model = ElectraPretrainer(config)
+        model.compile(optimizer=ElectraOptimizer(learning_rate=5e-4))
+        model.fit(dataset, steps_per_epoch=100)
+    """
+
+    def __init__(
+        self, config: ElectraConfig, seed: int = 42, gradient_accumulation_steps: int = 1
+    ) -> None:
+        super().__init__(name="electra")
+        self.config = config
+        self.seed = seed
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.discriminator = Encoder(config.discriminator, name="discriminator")
+        shared = self.discriminator.embeddings
+        self.generator = Encoder(
+            config.generator,
+            {
+                "all": lambda: shared,
+                "token": lambda: Embeddings(config.generator, shared.token_embedding),
+                "none": lambda: None,
+            }[config.embedding_sharing](),
+            name="generator",
+        )
+        self.generator_head = MaskedLanguageModelHead(
+            config.generator, self.generator.embeddings.token_embedding, name="generator_head"
+        )
+        self.discriminator_head = ReplacedTokenHead(config.discriminator, name="discriminator_head")
+        self.pretraining_metrics = statistics.PretrainingMetrics(
+            config.generator_weight, config.discriminator_weight
+        )
+        self.use_xla = False
+        # Creates all variables: Model.build would not.
+        ids = tf.zeros([1, config.max_seq_length], tf.int32)
+        self.discriminator_head(self.discriminator(ids, ids, ids))
+        self.generator_head(self.generator(ids, ids, ids), ids[:, :1])
+        self.built = True
+
+    def call(self, inputs: Batch, training: bool = False) -> dict[str, tf.Tensor]:
+        """Runs the discriminator on text as it is, without dropout.
+
+        Returns:
+            `sequence_output` [batch, length, hidden_size] and `replaced_logits` float32
+            [batch, length], above 0 where the token looks replaced.
+        """
+        hidden = self.discriminator(
+            inputs["input_ids"], inputs["input_mask"], inputs["segment_ids"]
+        )
+        return {"sequence_output": hidden, "replaced_logits": self.discriminator_head(hidden)}
+
+    def compile(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        jit_compile: bool | str = "auto",
+        **kwargs: object,
+    ) -> None:
+        """Sets the optimizer and whether XLA compiles forward and backward pass ("auto": yes).
+
+        Keras itself must not compile the whole step: XLA's random numbers are slow on CPU, and the
+        all-reduce stays outside.
+        """
+        super().compile(optimizer=optimizer, jit_compile=False, **kwargs)
+        self.use_xla = jit_compile in ("auto", "on", True)
+
+    # ------------------------------------------------------------------------------------------
+    # One batch, split over replicas and micro-batches
+
+    def _mask(self, batch: Batch, seed: int, step: tf.Tensor) -> tuple[MaskedTokens, tf.Tensor]:
+        """Masks this replica's batch; also returns the sampling noise [batch, predictions, 2]."""
+        rows, length = batch["input_ids"].shape
+        context = tf.distribute.get_replica_context()
+        replica, num_replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync
+        slots = self.config.max_predictions_per_seq
+
+        def uniforms(purpose: Purpose, *shape: int) -> tf.Tensor:
+            key = make_key(seed, purpose, step)
+            return batch_uniforms(key, (rows, *shape), replica, num_replicas)
+
+        config = self.config
+        masked = mask_tokens(
+            batch["input_ids"],
+            batch["input_mask"],
+            MaskingNoise(
+                scores=uniforms(Purpose.MASK_POSITIONS, length),
+                keep=uniforms(Purpose.MASK_TOKENS, slots),
+            ),
+            config,
+            special_ids=(config.cls_token_id, config.sep_token_id, config.mask_token_id),
+            mask_id=config.mask_token_id,
+        )
+        return masked, uniforms(Purpose.SAMPLES, slots, 2)
+
+    def _forward(
+        self,
+        batch: Batch,
+        masked: MaskedTokens,
+        sample_uniforms: tf.Tensor,
+        generator_noise: DropoutNoise | None,
+        discriminator_noise: DropoutNoise | None,
+    ) -> dict[str, tf.Tensor]:
+        """Runs generator, sampling and discriminator on one micro-batch."""
+        config = self.config
+        hidden = self.generator(
+            masked.input_ids, batch["input_mask"], batch["segment_ids"], noise=generator_noise
+        )
+        logits = self.generator_head(hidden, masked.positions)
+        sampled_ids = sample_tokens(
+            logits,
+            sample_uniforms,
+            config.temperature,
+            masked.labels if config.disallow_correct else None,
+        )
+        corrupted_ids, replaced = corrupt_tokens(batch["input_ids"], masked, sampled_ids)
+        hidden = self.discriminator(
+            corrupted_ids, batch["input_mask"], batch["segment_ids"], noise=discriminator_noise
+        )
+        label_logits = tf.gather(logits, masked.labels, batch_dims=2)
+        return {
+            "generator_nll": masked_language_model_loss(logits, masked.labels),
+            "generator_correct": label_logits >= tf.reduce_max(logits, axis=-1),
+            "sampled_correct": sampled_ids == masked.labels,
+            "discriminator_logits": self.discriminator_head(hidden),
+            "corrupted_ids": corrupted_ids,
+            "replaced": replaced,
+        }
+
+    def _forward_backward(
+        self,
+        batch: Batch,
+        masked: MaskedTokens,
+        sample_uniforms: tf.Tensor,
+        noise: Mapping[str, tf.Tensor],
+        counts: tf.Tensor,
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Returns one micro-batch's share of the gradients, and its statistics.
+
+        Args:
+            batch, masked, sample_uniforms: the micro-batch.
+            noise: "generator" and "discriminator": dropout keys (int32 [2]) or bits (uint16 [n]).
+            counts: float32 [2], predicted positions and real tokens of the global batch.
+        """
+        streams = [
+            DropoutNoise(None, value) if value.dtype == tf.uint16 else DropoutNoise(value)
+            for value in (noise["generator"], noise["discriminator"])
+        ]
+        with tf.GradientTape() as tape:
+            outputs = self._forward(batch, masked, sample_uniforms, *streams)
+            discriminator_nll = replaced_token_loss(
+                outputs["discriminator_logits"], outputs["replaced"]
+            )
+            mask = tf.cast(batch["input_mask"], tf.float32)
+            generator_loss = tf.reduce_sum(masked.weights * outputs["generator_nll"]) / counts[0]
+            discriminator_loss = tf.reduce_sum(mask * discriminator_nll) / counts[1]
+            loss = (
+                self.config.generator_weight * generator_loss
+                + self.config.discriminator_weight * discriminator_loss
+            )
+            scaled_loss = self.optimizer.scale_loss(loss)
+        variables = [variable.value for variable in self.trainable_variables]
+        gradients = tape.gradient(scaled_loss, variables)
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        return gradients, self._statistics(batch, masked, outputs, discriminator_nll)
+
+    def _statistics(
+        self,
+        batch: Batch,
+        masked: MaskedTokens,
+        outputs: Mapping[str, tf.Tensor],
+        discriminator_nll: tf.Tensor,
+    ) -> tf.Tensor:
+        return statistics.collect(
+            masked.weights,
+            outputs["generator_nll"],
+            outputs["generator_correct"],
+            outputs["sampled_correct"],
+            batch["input_mask"],
+            discriminator_nll,
+            outputs["discriminator_logits"],
+            outputs["replaced"],
+        )
+
+    def _dropout_noise(
+        self, step: tf.Tensor, batch_slice: tf.Tensor, shape: tuple[int, int]
+    ) -> dict[str, tf.Tensor]:
+        """Returns each network's dropout key, or on CPU its bits, for one slice of the batch."""
+        on_cpu = not tf.config.list_logical_devices("GPU") and not _on_tpu()
+        noise = {}
+        for name, encoder, purpose in (
+            ("generator", self.generator, Purpose.GENERATOR_DROPOUT),
+            ("discriminator", self.discriminator, Purpose.DISCRIMINATOR_DROPOUT),
+        ):
+            key = make_key(self.seed, purpose, step, batch_slice)
+            noise[name] = DropoutNoise.draw(key, encoder.dropout_bits(*shape)) if on_cpu else key
+        return noise
+
+    def compute_gradients(self, batch: Batch, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Returns this replica's share of the global batch's gradients, and its statistics.
+
+        Args:
+            batch: this replica's part of the global batch.
+            step: int, number of the optimizer step, which decides all random numbers.
+
+        Returns:
+            gradients of the (scaled) loss; their sum over replicas is the whole gradient.
+            statistics float32 [statistics.SIZE]; their sum over replicas is the whole batch's.
+        """
+        context = tf.distribute.get_replica_context()
+        micro_batches = self.gradient_accumulation_steps
+        rows, length = batch["input_ids"].shape
+        if rows % micro_batches:
+            raise ValueError(f"batch of {rows} is not divisible into {micro_batches} micro-batches")
+        rows //= micro_batches
+        masked, sample_uniforms = self._mask(batch, self.seed, step)
+        counts = tf.stack(
+            [
+                tf.reduce_sum(masked.weights),
+                tf.cast(tf.reduce_sum(batch["input_mask"]), tf.float32),
+            ]
+        )
+        counts = context.all_reduce(tf.distribute.ReduceOp.SUM, counts) + 1e-6  # D2.9, D3.14
+        forward_backward = self._forward_backward
+        if self.use_xla and not _on_tpu():  # on TPU the whole step is compiled
+            forward_backward = tf.function(forward_backward, jit_compile=True, autograph=False)
+
+        def run(index: tf.Tensor | int) -> tuple[list[tf.Tensor], tf.Tensor]:
+            def part(tensor: tf.Tensor) -> tf.Tensor:
+                if micro_batches == 1:
+                    return tensor
+                begin = [index * rows] + [0] * (len(tensor.shape) - 1)
+                return tf.slice(tensor, begin, [rows, *tensor.shape[1:]])
+
+            batch_slice = context.replica_id_in_sync_group * micro_batches + index
+            return forward_backward(
+                {name: part(tensor) for name, tensor in batch.items()},
+                MaskedTokens(*(part(tensor) for tensor in masked)),
+                part(sample_uniforms),
+                self._dropout_noise(step, batch_slice, (rows, length)),
+                counts,
+            )
+
+        if micro_batches == 1:
+            return run(0)
+        zeros = [tf.zeros(v.shape, v.dtype) for v in self.trainable_variables]
+
+        def body(index: tf.Tensor, sums: list[tf.Tensor], stats: tf.Tensor) -> tuple:
+            gradients, micro_stats = run(index)
+            sums = [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
+            return index + 1, sums, stats + micro_stats
+
+        _, gradients, stats = tf.while_loop(
+            lambda index, *_: index < micro_batches,
+            body,
+            (tf.constant(0), zeros, tf.zeros([statistics.SIZE])),
+        )
+        return gradients, stats
+
+    # ------------------------------------------------------------------------------------------
+    # Steps
+
+    def training_update(self, batch: Batch) -> tf.Tensor:
+        """Makes one optimizer step in the current replica; returns its statistics [SIZE]."""
+        gradients, stats = self.compute_gradients(batch, self.optimizer.iterations)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return stats
+
+    def corrupt(self, batch: Batch, step: tf.Tensor) -> tuple[MaskedTokens, dict[str, tf.Tensor]]:
+        """Masks, samples and judges one evaluation batch, without dropout.
+
+        Args:
+            batch: this replica's part.
+            step: int, number of the batch; the same number always draws the same masks and samples.
+
+        Returns:
+            the masked batch, and a dictionary with `corrupted_ids`, `replaced`,
+            `discriminator_logits` [batch, length] and the generator's outputs.
+        """
+        masked, sample_uniforms = self._mask(batch, _EVALUATION_SEED, step)
+        return masked, self._forward(batch, masked, sample_uniforms, None, None)
+
+    def evaluation_statistics(self, batch: Batch, step: tf.Tensor) -> tf.Tensor:
+        """Returns the statistics [SIZE] of one evaluation batch in the current replica."""
+        masked, outputs = self.corrupt(batch, step)
+        nll = replaced_token_loss(outputs["discriminator_logits"], outputs["replaced"])
+        return self._statistics(batch, masked, outputs, nll)
+
+    def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
+        """One optimizer step, for `fit`; returns the metrics since the start of the epoch."""
+        self.pretraining_metrics.update_state(self.training_update(data))
+        return self.pretraining_metrics.result()
+
+    def test_step(self, data: Batch) -> dict[str, tf.Tensor]:
+        """One evaluation batch, for `evaluate`; the n-th batch always draws the same masks."""
+        step = tf.cast(self.pretraining_metrics.batches, tf.int32)
+        self.pretraining_metrics.update_state(self.evaluation_statistics(data, step))
+        return self.pretraining_metrics.result()
+
+
+def _on_tpu() -> bool:
+    return isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)

@@ -1,0 +1,205 @@
+"""The optimizer: all-reduce, then global clip, then decay, then the update."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+# A variable whose path has one of these words is not decayed (D5.25: the original's "LayerNorm",
+# "layer_norm" and "bias"). Embedding tables are decayed.
+_NOT_DECAYED = ("layer_norm", "bias")
+
+
+class ElectraOptimizer(keras.optimizers.Optimizer):
+    """Adam as the original has it, AdamW or LAMB, right under tf.distribute and in mixed precision.
+
+    Every step: gradients are summed over the replicas, clipped by their global norm (Keras clips each
+    replica's own part, which is another optimizer), then
+        m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
+        update = m / (sqrt(v) + epsilon) + weight_decay * variable
+        variable -= learning_rate * update
+    with m and v corrected for their bias except in "adam" (facts: original model/optimization.py), and
+    in "lamb" with the update scaled by |variable| / |update| (You et al. 2019, arXiv 1904.00962).
+
+    A step whose gradient norm is not finite changes neither weights nor moments. In float16 that is
+    part of loss scaling: the scale is halved, and doubled after 2,000 good steps. It is decided on the
+    summed gradients, hence the same on each replica.
+
+    Args:
+        learning_rate: a number or a schedule of the step.
+        algorithm: "adam", "adamw" or "lamb".
+        beta_1, beta_2, epsilon: of the moments.
+        weight_decay: decoupled; not for biases and LayerNorm.
+        max_grad_norm: global norm to clip to, or None.
+        dynamic_loss_scale: scale the loss, for float16.
+
+    Attributes:
+        gradient_norm: float32 variable, the last step's global norm before clipping.
+        loss_scale: float32 variable; 1 without dynamic_loss_scale.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 5e-4,
+        algorithm: str = "adam",
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-6,
+        weight_decay: float = 0.01,
+        max_grad_norm: float | None = 1.0,
+        dynamic_loss_scale: bool = False,
+    ) -> None:
+        super().__init__(learning_rate=learning_rate, name="electra_optimizer")
+        if algorithm not in ("adam", "adamw", "lamb"):
+            raise ValueError(f"algorithm must be adam, adamw or lamb: {algorithm!r}")
+        is_schedule = isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule)
+        self.schedule = learning_rate if is_schedule else None
+        self.algorithm = algorithm
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.decay_rate = weight_decay
+        self.max_grad_norm = max_grad_norm
+        self.dynamic_loss_scale = dynamic_loss_scale
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Creates the moments; inside the strategy's scope, before a restore."""
+        if self.built:
+            return
+        super().build(variables)
+        self.first_moments = [
+            self.add_variable_from_reference(v, name="first_moment") for v in variables
+        ]
+        self.second_moments = [
+            self.add_variable_from_reference(v, name="second_moment") for v in variables
+        ]
+
+        def scalar(value: float, name: str) -> keras.Variable:
+            initializer = keras.initializers.Constant(value)
+            return self.add_variable(
+                (), initializer, "float32", aggregation="only_first_replica", name=name
+            )
+
+        self.gradient_norm = scalar(0.0, "gradient_norm")
+        self.loss_scale = scalar(2.0**15 if self.dynamic_loss_scale else 1.0, "loss_scale")
+        self.good_steps = scalar(0.0, "good_steps")
+
+    def current_rate(self) -> tf.Tensor:
+        """Returns the rate of the coming update, a float32 scalar.
+
+        The n-th update, from 1, has the schedule's value at n, as in the original, whose update sees
+        the step counter already advanced.
+        """
+        if self.schedule is None:
+            return tf.cast(self.learning_rate, tf.float32)
+        return self.schedule(self.iterations + 1)
+
+    def is_decayed(self, variable: keras.Variable) -> bool:
+        """Whether weight decay applies to a variable, by its path."""
+        return not any(word in variable.path for word in _NOT_DECAYED)
+
+    def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
+        """Returns the loss to differentiate; `apply` takes the scale out again."""
+        return loss * self.loss_scale if self.dynamic_loss_scale else loss
+
+    def _backend_apply_gradients(
+        self, grads: list[tf.Tensor], trainable_variables: list[keras.Variable]
+    ) -> None:
+        context = tf.distribute.get_replica_context()
+        grads = context.all_reduce(tf.distribute.ReduceOp.SUM, grads)
+        if self.dynamic_loss_scale:
+            grads = [gradient / self.loss_scale for gradient in grads]
+        norm = tf.linalg.global_norm(grads)
+        finite = tf.math.is_finite(norm)
+        self.gradient_norm.assign(norm)
+        if self.dynamic_loss_scale:
+            self._update_loss_scale(finite)
+        clip = 1.0 if self.max_grad_norm is None else self.max_grad_norm / norm
+        clip = tf.where(finite, tf.minimum(1.0, clip), 0.0)
+        # multiply_no_nan gives 0 for 0 * NaN.
+        grads = [tf.math.multiply_no_nan(gradient, clip) for gradient in grads]
+
+        def choose(value: Any, otherwise: float) -> tf.Tensor:
+            return tf.where(finite, tf.cast(value, tf.float32), otherwise)
+
+        step = tf.cast(self.iterations, tf.float32) + 1.0
+        corrected = self.algorithm != "adam"
+        scalars = {
+            "learning_rate": choose(self.current_rate(), 0.0),
+            "beta_1": choose(self.beta_1, 1.0),
+            "beta_2": choose(self.beta_2, 1.0),
+            "correction_1": self.beta_1**step if corrected else tf.constant(0.0),
+            "correction_2": self.beta_2**step if corrected else tf.constant(0.0),
+        }
+        variables = [variable.value for variable in trainable_variables]
+        slots = [self._get_variable_index(variable) for variable in trainable_variables]
+        decayed = [self.is_decayed(variable) for variable in trainable_variables]
+
+        def update_all(
+            strategy: tf.distribute.Strategy,
+            grads: list[tf.Tensor],
+            scalars: dict[str, tf.Tensor],
+        ) -> None:
+            for variable, gradient, slot, decay in zip(
+                variables, grads, slots, decayed, strict=True
+            ):
+                strategy.extended.update(
+                    variable,
+                    self._update_variable,
+                    args=(
+                        gradient,
+                        self.first_moments[slot].value,
+                        self.second_moments[slot].value,
+                        scalars,
+                        self.decay_rate if decay else 0.0,
+                    ),
+                    group=False,
+                )
+
+        context.merge_call(update_all, args=(grads, scalars))
+
+    def _update_loss_scale(self, finite: tf.Tensor) -> None:
+        good_steps = tf.where(finite, self.good_steps + 1.0, 0.0)
+        grow = good_steps >= 2000.0
+        scale = tf.where(finite, tf.where(grow, 2.0, 1.0), 0.5) * self.loss_scale
+        self.loss_scale.assign(tf.clip_by_value(scale, 2.0**-14, 2.0**24))
+        self.good_steps.assign(tf.where(grow, 0.0, good_steps))
+
+    def _update_variable(
+        self,
+        variable: tf.Variable,
+        gradient: tf.Tensor,
+        first_moment: tf.Variable,
+        second_moment: tf.Variable,
+        scalars: dict[str, tf.Tensor],
+        decay_rate: float,
+    ) -> None:
+        """Updates one variable on one device."""
+        learning_rate = scalars["learning_rate"]
+        if self.algorithm != "lamb":
+            if decay_rate:
+                variable.assign_sub(variable * (learning_rate * decay_rate))
+            # One kernel; with corrections of 0 it is Adam without bias correction.
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle,
+                m=first_moment.handle,
+                v=second_moment.handle,
+                beta1_power=scalars["correction_1"],
+                beta2_power=scalars["correction_2"],
+                lr=learning_rate,
+                beta1=scalars["beta_1"],
+                beta2=scalars["beta_2"],
+                epsilon=self.epsilon,
+                grad=gradient,
+                use_locking=True,
+            )
+            return
+        beta_1, beta_2 = scalars["beta_1"], scalars["beta_2"]
+        m = first_moment.assign(beta_1 * first_moment + (1 - beta_1) * gradient)
+        v = second_moment.assign(beta_2 * second_moment + (1 - beta_2) * tf.square(gradient))
+        m_hat = m / (1 - scalars["correction_1"])
+        v_hat = v / (1 - scalars["correction_2"])
+        update = m_hat / (tf.sqrt(v_hat) + self.epsilon) + decay_rate * variable
+        weight_norm, update_norm = tf.norm(variable), tf.norm(update)
+        trusted = (weight_norm > 0) & (update_norm > 0)
+        ratio = tf.where(trusted, tf.math.divide_no_nan(weight_norm, update_norm), 1.0)
+        variable.assign_sub(learning_rate * ratio * update)
