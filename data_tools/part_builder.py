@@ -1,0 +1,283 @@
+"""Turns one part of the corpus into serialized examples; runs in every worker process."""
+
+import dataclasses
+import hashlib
+import os
+import random
+from collections.abc import Callable
+
+import numpy as np
+
+from data_tools.example_builder import ExampleBuilder, Segments
+from data_tools.text_files import Part, TextError, is_blank, line_number, read_lines
+from electra_keras.data.examples import serialize_examples
+from electra_keras.text.tokenizer import Tokenizer
+from electra_keras.text.vocabulary import Vocabulary
+
+# isort: split
+import itertools
+
+import tensorflow as tf
+
+SPLITS = ("train", "validation")
+# Text tokenized in one call: the call's own cost vanishes, and memory stays small.
+_BATCH_BYTES = 1 << 20
+_EXAMPLES_PER_WRITE = 1024
+_REPORTED_BAD_LINES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What decides how text becomes examples; see the flags of build_pretraining_data."""
+
+    vocab_file: str
+    max_seq_length: int
+    lower_case: bool
+    strip_accents: bool | None
+    blank_lines_separate_documents: bool
+    drop_overflow: bool
+    validation_fraction: float
+    seed: int
+    strict: bool
+
+
+@dataclasses.dataclass
+class SplitCounts:
+    """What a part, or the whole corpus, gave to one split.
+
+    Attributes:
+        token_counts: how often each token id occurs, padding not counted, int64 [vocab_size].
+        bytes: of the serialized examples.
+    """
+
+    token_counts: np.ndarray
+    documents: int = 0
+    examples: int = 0
+    bytes: int = 0
+
+    def add(self, other: "SplitCounts") -> None:
+        """Adds the counts of another part."""
+        self.token_counts += other.token_counts
+        self.documents += other.documents
+        self.examples += other.examples
+        self.bytes += other.bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class PartResult:
+    """What one part gave.
+
+    Attributes:
+        index: the part's number.
+        splits: by name.
+        text_bytes: bytes of text read, after decompression.
+        text_tokens: tokens of the text, before anything was packed or dropped.
+        bad_lines: how many lines were not UTF-8.
+        first_bad_lines: file and line number of the first of them.
+    """
+
+    index: int
+    splits: dict[str, SplitCounts]
+    text_bytes: int
+    text_tokens: int
+    bad_lines: int
+    first_bad_lines: list[tuple[str, int]]
+
+
+class Stopped(Exception):
+    """The run was interrupted."""
+
+
+def spool_paths(directory: str, index: int, split: str) -> tuple[str, str]:
+    """Returns where a part's examples wait to be merged into shards: the bytes and the lengths."""
+    stem = os.path.join(directory, f"part-{index:06d}-{split}")
+    return f"{stem}.examples", f"{stem}.lengths"
+
+
+class PartBuilder:
+    """Builds the examples of parts of the corpus, one after the other.
+
+    Args:
+        options: how.
+        directory: where the examples are put.
+        stopped: tells whether the run was interrupted.
+    """
+
+    def __init__(
+        self, options: Options, directory: str, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.options = options
+        self.directory = directory
+        self.stopped = stopped
+        self.vocabulary = Vocabulary.load(options.vocab_file)
+        self.tokenizer = Tokenizer(self.vocabulary, options.lower_case, options.strip_accents)
+        self._tokenize = tf.function(
+            lambda texts: self.tokenizer.tokenize(texts, valid_utf8=True),
+            input_signature=[tf.TensorSpec([None], tf.string)],
+        )
+
+    def build(self, index: int, part: Part) -> PartResult:
+        """Builds the examples of one part and writes them to its `spool_paths`.
+
+        The result is a function of the part and the options, not of what was built before.
+
+        Raises:
+            TextError: the part cannot be read; with `strict`, a line is not UTF-8.
+            OSError: the examples cannot be written.
+            Stopped: the run was interrupted.
+        """
+        return _PartBuild(self, index, part).run()
+
+    def tokenize(self, lines: list[bytes]) -> list[list[int]]:
+        """Returns the token ids of every line; all lines must be UTF-8."""
+        ragged = self._tokenize(tf.constant(lines, tf.string))
+        ids = ragged.flat_values.numpy().tolist()
+        bounds = ragged.row_splits.numpy().tolist()
+        return [ids[start:end] for start, end in itertools.pairwise(bounds)]
+
+    def pack(self, examples: list[Segments]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns input_ids, input_mask, segment_ids [n, max_seq_length] of examples.
+
+        [CLS] first [SEP], or [CLS] first [SEP] second [SEP], then padding.
+        """
+        cls, sep = self.vocabulary.cls_id, self.vocabulary.sep_id
+        flat: list[int] = []
+        first_lengths, lengths = [], []
+        for first, second in examples:
+            flat += (cls, *first, sep)
+            length = len(first) + 2
+            first_lengths.append(length)
+            if second:
+                flat += second
+                flat.append(sep)
+                length += len(second) + 1
+            lengths.append(length)
+        positions = np.arange(self.options.max_seq_length)
+        mask = positions < np.asarray(lengths)[:, None]
+        input_ids = np.full(mask.shape, self.vocabulary.pad_id, np.int32)
+        input_ids[mask] = flat
+        return input_ids, mask, mask & (positions >= np.asarray(first_lengths)[:, None])
+
+
+class _PartBuild:
+    """The state while one part is built."""
+
+    def __init__(self, builder: PartBuilder, index: int, part: Part) -> None:
+        self.builder, self.index, self.part = builder, index, part
+        options = builder.options
+        # By name and offset, so that new files in the corpus leave the examples of others alone.
+        self.key = f"{options.seed}:{os.path.basename(part.path)}:{part.start}"
+        rng = random.Random(int.from_bytes(_digest(self.key), "little"))
+        self.packer = ExampleBuilder(options.max_seq_length, rng, options.drop_overflow)
+        size = len(builder.vocabulary)
+        self.counts = {split: SplitCounts(np.zeros(size, np.int64)) for split in SPLITS}
+        self.pending: dict[str, list[Segments]] = {split: [] for split in SPLITS}
+        self.document = 0
+        self.in_document = False
+        self.split = self._split_of_document()
+        self.bad_lines: list[int] = []
+        self.lines_read = self.text_bytes = self.text_tokens = 0
+
+    def run(self) -> PartResult:
+        lines: list[bytes] = []
+        size = 0
+        for line in read_lines(self.part):
+            lines.append(line)
+            size += len(line)
+            if size >= _BATCH_BYTES:
+                self._add_batch(lines, size)
+                lines, size = [], 0
+        if lines:
+            self._add_batch(lines, size)
+        self._end_document()
+        for split in SPLITS:
+            self._write(split)
+        return PartResult(
+            index=self.index,
+            splits=self.counts,
+            text_bytes=self.text_bytes,
+            text_tokens=self.text_tokens,
+            bad_lines=len(self.bad_lines),
+            first_bad_lines=[
+                (self.part.path, line_number(self.part, line))
+                for line in self.bad_lines[:_REPORTED_BAD_LINES]
+            ],
+        )
+
+    def _add_batch(self, lines: list[bytes], size: int) -> None:
+        if self.builder.stopped():
+            raise Stopped
+        lines = self._valid(lines)
+        blank = [is_blank(line) for line in lines]
+        texts = [line for line, nothing in zip(lines, blank, strict=True) if not nothing]
+        ids = iter(self.builder.tokenize(texts) if texts else [])
+        for nothing in blank:
+            if not nothing:
+                tokens = next(ids)
+                self.in_document = True
+                self.text_tokens += len(tokens)
+                self.pending[self.split] += self.packer.add_line(tokens)
+            elif self.builder.options.blank_lines_separate_documents:
+                self._end_document()
+        self.lines_read += len(lines)
+        self.text_bytes += size
+        for split in SPLITS:
+            if len(self.pending[split]) >= _EXAMPLES_PER_WRITE:
+                self._write(split)
+
+    def _valid(self, lines: list[bytes]) -> list[bytes]:
+        """Replaces bytes that are not UTF-8 by U+FFFD, and notes the lines."""
+        try:
+            b"".join(lines).decode("utf-8")
+            return lines
+        except UnicodeDecodeError:
+            pass
+        valid = []
+        for number, line in enumerate(lines, start=self.lines_read):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                if self.builder.options.strict:
+                    raise TextError(
+                        f"{self.part.path}, line {line_number(self.part, number)}: not UTF-8 "
+                        f"({error.reason} at byte {error.start} of the line)"
+                    ) from error
+                self.bad_lines.append(number)
+                line = line.decode("utf-8", "replace").encode("utf-8")
+            valid.append(line)
+        return valid
+
+    def _end_document(self) -> None:
+        if not self.in_document:
+            return
+        self.pending[self.split] += self.packer.end_document()
+        self.counts[self.split].documents += 1
+        self.document += 1
+        self.in_document = False
+        self.split = self._split_of_document()
+
+    def _split_of_document(self) -> str:
+        share = int.from_bytes(_digest(f"{self.key}:{self.document}"), "little") / 2**64
+        return "validation" if share < self.builder.options.validation_fraction else "train"
+
+    def _write(self, split: str) -> None:
+        examples = self.pending[split]
+        if not examples:
+            return
+        self.pending[split] = []
+        input_ids, mask, segment_ids = self.builder.pack(examples)
+        records = serialize_examples(input_ids, mask, segment_ids)
+        data_path, lengths_path = spool_paths(self.builder.directory, self.index, split)
+        data = b"".join(records)
+        with open(data_path, "ab") as file:
+            file.write(data)
+        with open(lengths_path, "ab") as file:
+            file.write(np.fromiter(map(len, records), np.uint32).tobytes())
+        counts = self.counts[split]
+        counts.examples += len(records)
+        counts.bytes += len(data)
+        counts.token_counts += np.bincount(input_ids[mask], minlength=len(counts.token_counts))
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest()
