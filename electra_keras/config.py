@@ -317,6 +317,7 @@ class TrainingOptions:
         "auto: multi_worker with TF_CONFIG, else mirrored with several GPUs, else one_device.",
         ("auto", "one_device", "mirrored", "multi_worker", "tpu"),
     )
+    logical_cpus: int = option(1, "Split the CPU into so many devices, to try --strategy=mirrored.")
     tpu: str | None = option(None, "TPU name or address for --strategy=tpu; 'local' for a TPU VM.")
     precision: str = option(
         "float32", "Precision of the computation.", ("float32", "mixed_bfloat16", "mixed_float16")
@@ -324,7 +325,9 @@ class TrainingOptions:
     jit_compile: str = option(
         "auto", "XLA around forward and backward pass; auto: on.", ("auto", "on", "off")
     )
-    steps_per_execution: int = option(10, "Steps per call from Python; checks happen in between.")
+    steps_per_execution: int | None = option(
+        None, "Steps per call from Python; default: 1 on CPU, 20 elsewhere."
+    )
     init_from: str | None = option(
         None, "Model directory whose weights to start from, with a fresh optimizer."
     )
@@ -350,11 +353,14 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         for name in (
-            "gradient_accumulation_steps", "steps_per_execution", "save_steps", "log_steps",
+            "gradient_accumulation_steps", "save_steps", "log_steps",
             "keep_checkpoints",
         ):  # fmt: skip
             _require(getattr(self, name) >= 1, f"--{name} must be at least 1")
-        for name in ("train_steps", "train_batch_size", "eval_batches", "eval_batch_size"):
+        for name in (
+            "train_steps", "train_batch_size", "eval_batches", "eval_batch_size",
+            "steps_per_execution", "logical_cpus",
+        ):  # fmt: skip
             value = getattr(self, name)
             _require(value is None or value >= 1, f"--{name} must be at least 1")
         for name in ("eval_steps", "histogram_steps", "weight_decay", "lr_end"):

@@ -3,14 +3,37 @@
 import logging
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 
-# TensorFlow reads this when it is first imported, so it must be set before.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 from absl import app, flags
 from absl import logging as absl_logging
+
+
+def _import_tensorflow_quietly() -> None:
+    """Imports TensorFlow without the lines its libraries print while they load, at any log level.
+
+    They are held back in a temporary file, and shown where the import fails.
+    """
+    # TensorFlow reads this when it is first imported.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+_import_tensorflow_quietly()
 
 
 class UserError(Exception):
@@ -53,6 +76,7 @@ def run_main(main: Callable[[], int | None]) -> None:
         absl_logging.get_absl_handler().setFormatter(
             logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S")
         )
+        absl_logging.get_absl_handler().addFilter(_is_ours_or_important)
         absl_logging.set_verbosity(absl_logging.INFO)
         try:
             sys.exit(main() or 0)
@@ -63,6 +87,11 @@ def run_main(main: Callable[[], int | None]) -> None:
             sys.exit(130)
 
     app.run(guarded, flags_parser=_parse_flags)
+
+
+def _is_ours_or_important(record: logging.LogRecord) -> bool:
+    """Drops TensorFlow's own chatter, such as a line per checkpoint shard."""
+    return record.levelno >= logging.WARNING or "site-packages" not in record.pathname
 
 
 def format_duration(seconds: float) -> str:

@@ -1,0 +1,60 @@
+"""Command-line flags made from the option dataclasses, and flagfiles made from flags."""
+
+import dataclasses
+import types
+import typing
+from typing import Any, TypeVar
+
+from absl import flags
+
+Options = TypeVar("Options")
+
+
+def _value_type(annotation: Any) -> tuple[type, bool]:
+    """Returns the plain type of an annotation such as `int | None`, and whether None is allowed."""
+    if isinstance(annotation, types.UnionType):
+        members = [member for member in typing.get_args(annotation) if member is not type(None)]
+        return members[0], True
+    return annotation, False
+
+
+def define(cls: type) -> None:
+    """Defines a flag for every field of an options dataclass."""
+    annotations = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        kind, _ = _value_type(annotations[field.name])
+        help_text = field.metadata["help"]
+        if field.metadata["choices"]:
+            flags.DEFINE_enum(field.name, field.default, field.metadata["choices"], help_text)
+        elif kind is bool:
+            flags.DEFINE_bool(field.name, field.default, help_text)
+        elif kind is int:
+            flags.DEFINE_integer(field.name, field.default, help_text)
+        elif kind is float:
+            flags.DEFINE_float(field.name, field.default, help_text)
+        else:
+            flags.DEFINE_string(field.name, field.default, help_text)
+
+
+def read(cls: type[Options]) -> Options:
+    """Returns the options that the parsed flags give.
+
+    Raises:
+        UsageError: an impossible value or combination, from the dataclass's own checks.
+    """
+    names = [field.name for field in dataclasses.fields(cls)]
+    return cls(**{name: getattr(flags.FLAGS, name) for name in names})
+
+
+def to_flagfile(*options: Any) -> str:
+    """Returns a flagfile with every option that is set, its help text above it."""
+    lines = []
+    for group in options:
+        for field in dataclasses.fields(group):
+            value = getattr(group, field.name)
+            if value is None:
+                continue
+            if isinstance(value, bool):
+                value = str(value).lower()
+            lines += [f"# {field.metadata['help']}", f"--{field.name}={value}"]
+    return "\n".join(lines) + "\n"

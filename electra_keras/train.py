@@ -1,0 +1,286 @@
+"""Pre-trains ELECTRA: python -m electra_keras.train --flagfile=configs/small.cfg"""
+
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
+
+from electra_keras import flags as option_flags
+from electra_keras.config import DataOptions, ElectraConfig, ModelOptions, TrainingOptions
+from electra_keras.console import UsageError, UserError, run_main
+
+# isort: split
+# After electra_keras.console, which sets TensorFlow's log level.
+import keras
+import tensorflow as tf
+from absl import logging
+
+from electra_keras.data.pipeline import ReadableRecords, open_records
+from electra_keras.data.records import RecordSet, find_records
+from electra_keras.pretraining.pretrainer import ElectraPretrainer
+from electra_keras.text.vocabulary import Vocabulary
+from electra_keras.training import checkpoints, distribution, report
+from electra_keras.training.evaluation import Evaluator
+from electra_keras.training.loop import Trainer
+from electra_keras.training.optimizer import ElectraOptimizer
+from electra_keras.training.schedules import WarmupPolynomialDecay
+from electra_keras.training.summaries import token_verdicts
+
+for _options in (ModelOptions, DataOptions, TrainingOptions):
+    option_flags.define(_options)
+
+
+def main() -> int:
+    """Trains as the flags say; returns the exit code."""
+    model_options = option_flags.read(ModelOptions)
+    data_options = option_flags.read(DataOptions)
+    options = option_flags.read(TrainingOptions).resolve(model_options)
+    if not options.model_dir:
+        raise UsageError("--model_dir is missing: where the run is to be written")
+    model_dir = Path(options.model_dir)
+    if options.logical_cpus > 1:
+        distribution.split_cpu(options.logical_cpus)
+    strategy = distribution.make_strategy(options.strategy, options.tpu)
+    check_batches(options, strategy.num_replicas_in_sync)
+    keras.config.set_dtype_policy(options.precision)
+    keras.utils.set_random_seed(options.seed)
+
+    train_records, validation_records = find_splits(data_options)
+    vocabulary = find_vocabulary(data_options, train_records, model_dir)
+    config = make_config(model_options, train_records, vocabulary)
+    train_source = open_records(train_records, data_options.skip_bad_records)
+    validation_source = None
+    if validation_records is not None:
+        validation_source = open_records(validation_records, data_options.skip_bad_records)
+    chief = distribution.is_chief(strategy)
+    if chief:
+        prepare_model_dir(model_dir, config, vocabulary, options)
+        flagfile = option_flags.to_flagfile(model_options, data_options, options)
+        checkpoints.write_file(model_dir / "flags.cfg", flagfile)
+
+    with strategy.scope():
+        model = ElectraPretrainer(config, options.seed, options.gradient_accumulation_steps)
+        optimizer = make_optimizer(options)
+        model.compile(optimizer, jit_compile=options.jit_compile)
+        optimizer.build(model.trainable_variables)
+    evaluator = None
+    if validation_source is not None and options.eval_steps:
+        evaluator = Evaluator(
+            strategy, model, validation_source, options.eval_batch_size, options.eval_batches
+        )
+    trainer = Trainer(
+        strategy,
+        model,
+        options,
+        model_dir,
+        train_source,
+        evaluator,
+        data_options.shuffle_buffer,
+        vocabulary.tokens,
+    )
+    if trainer.restore():
+        logging.info("resuming at step %d", trainer.step)
+    elif options.init_from:
+        path = checkpoints.load_weights(model, Path(options.init_from))
+        logging.info("weights from %s, optimizer fresh", path)
+    log_run(strategy, model, options, train_source)
+    exit_code = trainer.run()
+    if exit_code == 0 and chief and evaluator is not None and trainer.best is not None:
+        print_report(trainer, train_records)
+    return exit_code
+
+
+def check_batches(options: TrainingOptions, replicas: int) -> None:
+    """Checks that batches divide over replicas and micro-batches.
+
+    Raises:
+        UsageError: one does not.
+    """
+    parts = replicas * options.gradient_accumulation_steps
+    if options.train_batch_size % parts:
+        raise UsageError(
+            f"--train_batch_size={options.train_batch_size} is not a multiple of {replicas} replicas "
+            f"x {options.gradient_accumulation_steps} gradient accumulation steps"
+        )
+    if options.eval_batch_size % replicas:
+        raise UsageError(
+            f"--eval_batch_size={options.eval_batch_size} is not a multiple of {replicas} replicas"
+        )
+
+
+def find_splits(options: DataOptions) -> tuple[RecordSet, RecordSet | None]:
+    """Returns the training records and, where there are any, the validation records."""
+    if options.data_dir and options.train_files:
+        raise UsageError("--data_dir and --train_files contradict each other: give one")
+    if not options.data_dir and not options.train_files:
+        raise UsageError("--data_dir is missing: where the TFRecords are")
+    train = find_records(options.data_dir or options.train_files, "train")
+    validation = None
+    if options.validation_files:
+        validation = find_records(options.validation_files, "validation")
+    elif train.metadata is not None and "validation" in train.metadata.splits:
+        validation = find_records(options.data_dir, "validation")
+    if validation is None:
+        logging.warning(
+            "no validation records: nothing is evaluated and no best checkpoint is kept. Build with "
+            "--validation_fraction, or give --validation_files"
+        )
+    elif validation.max_seq_length != train.max_seq_length:
+        raise UsageError(
+            f"validation records have length {validation.max_seq_length}, training records "
+            f"{train.max_seq_length}"
+        )
+    return train, validation
+
+
+def find_vocabulary(options: DataOptions, records: RecordSet, model_dir: Path) -> Vocabulary:
+    """Loads the vocabulary and checks it against the records' metadata."""
+    candidates = [Path(options.vocab_file)] if options.vocab_file else []
+    if not candidates:
+        candidates = [Path(records.files[0]).parent / "vocab.txt", model_dir / "vocab.txt"]
+    path = next((path for path in candidates if path.exists()), candidates[0])
+    if not path.exists() and not options.vocab_file:
+        raise UsageError(f"--vocab_file is missing, and there is no {path}")
+    vocabulary = Vocabulary.load(str(path))
+    metadata = records.metadata
+    if metadata is not None and metadata.vocab_sha256 != vocabulary.sha256:
+        raise UsageError(
+            f"--vocab_file={path} ({len(vocabulary)} tokens) is not the vocabulary that the records "
+            f"were built with ({metadata.vocab_size} tokens)"
+        )
+    return vocabulary
+
+
+def make_config(options: ModelOptions, records: RecordSet, vocabulary: Vocabulary) -> ElectraConfig:
+    """Returns the model's configuration, checked against the records."""
+    if options.max_seq_length not in (None, records.max_seq_length):
+        raise UsageError(
+            f"--max_seq_length={options.max_seq_length}, but the records have length "
+            f"{records.max_seq_length}: leave the flag out, or build the records again"
+        )
+    metadata = records.metadata
+    return options.resolve(
+        vocab_size=len(vocabulary),
+        max_seq_length=records.max_seq_length,
+        pad_token_id=vocabulary.pad_id,
+        cls_token_id=vocabulary.cls_id,
+        sep_token_id=vocabulary.sep_id,
+        mask_token_id=vocabulary.mask_id,
+        lower_case=metadata.lower_case if metadata else None,
+        strip_accents=metadata.strip_accents if metadata else None,
+    )
+
+
+def prepare_model_dir(
+    model_dir: Path, config: ElectraConfig, vocabulary: Vocabulary, options: TrainingOptions
+) -> None:
+    """Makes the run directory, or checks that the one there is this run's.
+
+    Raises:
+        UserError: it belongs to another configuration, or --fresh would overwrite it.
+    """
+    steps = checkpoints.checkpoint_steps(model_dir)
+    if options.fresh and steps:
+        if not options.overwrite:
+            raise UsageError(
+                f"--fresh: {model_dir} holds a run at step {max(steps)}; add --overwrite to delete it, "
+                "or choose another --model_dir"
+            )
+        for name in ("checkpoints", "logs"):
+            shutil.rmtree(model_dir / name, ignore_errors=True)
+        for name in ("metrics.jsonl", "config.json", "vocab.txt"):
+            (model_dir / name).unlink(missing_ok=True)
+        steps = {}
+    if steps:
+        theirs = dataclasses.asdict(checkpoints.read_config(model_dir))
+        for name, ours in dataclasses.asdict(config).items():
+            if theirs[name] != ours:
+                raise UsageError(
+                    f"{model_dir} holds a run of another configuration: {name} is {theirs[name]} there "
+                    f"and {ours} here; choose another --model_dir, or --fresh --overwrite"
+                )
+        if Vocabulary.load(str(model_dir / "vocab.txt")).sha256 != vocabulary.sha256:
+            raise UsageError(f"{model_dir} holds a run with another vocabulary")
+    try:
+        model_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot create --model_dir={model_dir}: {error.strerror}") from error
+    checkpoints.write_file(model_dir / "config.json", config.to_json())
+    vocabulary.save(str(model_dir / "vocab.txt"))
+
+
+def make_optimizer(options: TrainingOptions) -> ElectraOptimizer:
+    """Returns the optimizer with its schedule; warns where the warm-up is most of the run."""
+    if options.warmup_steps > options.train_steps // 2:
+        peak = options.learning_rate * (
+            1 - min(options.warmup_steps, options.train_steps / 2) / options.train_steps
+        )
+        peak *= min(1.0, options.train_steps / 2 / options.warmup_steps)
+        logging.warning(
+            "warm-up of %d steps is most of the %d steps: the learning rate will not pass %.2g; "
+            "consider --warmup_ratio=0.1",
+            options.warmup_steps, options.train_steps, peak,
+        )  # fmt: skip
+    return ElectraOptimizer(
+        WarmupPolynomialDecay(
+            options.learning_rate,
+            options.train_steps,
+            options.warmup_steps,
+            options.lr_decay_power,
+            options.lr_end,
+        ),
+        algorithm=options.optimizer,
+        beta_1=options.adam_beta_1,
+        beta_2=options.adam_beta_2,
+        epsilon=options.adam_epsilon,
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
+        dynamic_loss_scale=options.precision == "mixed_float16",
+    )
+
+
+def log_run(
+    strategy: tf.distribute.Strategy,
+    model: ElectraPretrainer,
+    options: TrainingOptions,
+    source: ReadableRecords,
+) -> None:
+    """Logs what is about to run."""
+
+    def parameters(*layers: keras.layers.Layer) -> float:
+        return sum(layer.count_params() for layer in layers) / 1e6
+
+    logging.info("%s, %s", distribution.describe(strategy), options.precision)
+    logging.info(
+        "discriminator %.1f M parameters, generator %.1f M (shared embeddings counted in both); "
+        "%d training examples of %d tokens; %d steps of %d = %.1f epochs",
+        parameters(model.discriminator, model.discriminator_head),
+        parameters(model.generator, model.generator_head),
+        source.num_examples,
+        model.config.max_seq_length,
+        options.train_steps,
+        options.train_batch_size,
+        options.train_steps * options.train_batch_size / source.num_examples,
+    )
+
+
+def print_report(trainer: Trainer, records: RecordSet) -> None:
+    """Prints the best checkpoint's validation metrics and some verdicts."""
+    evaluator = trainer.evaluator
+    checkpoints.load_weights(trainer.model, trainer.model_dir, "best")
+    examples = evaluator.examples(5)
+    verdicts = token_verdicts(
+        examples["input_ids"],
+        examples["corrupted_ids"],
+        examples["input_mask"],
+        examples["discriminator_logits"],
+        trainer.tokens,
+    )
+    print(f"\nbest checkpoint, step {trainer.best['step']} of {trainer.step}", file=sys.stdout)
+    report.print_metrics(trainer.best, records.metadata, sys.stdout)
+    report.print_verdicts(verdicts, sys.stdout)
+    report.print_next_steps(trainer.model_dir)
+
+
+if __name__ == "__main__":
+    run_main(main)

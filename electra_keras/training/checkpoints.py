@@ -1,0 +1,223 @@
+"""Checkpoints that appear whole or not at all, and the run directory around them.
+
+MODEL_DIR/config.json, vocab.txt, flags.cfg, metrics.jsonl, logs/
+MODEL_DIR/checkpoints/step-00001000/   weights and optimizer (tf.train.Checkpoint), state.json
+MODEL_DIR/checkpoints/best/            the same, of the best validation metric
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from electra_keras.config import ElectraConfig
+from electra_keras.console import UserError
+from electra_keras.pretraining.pretrainer import ElectraPretrainer
+
+_STEP = re.compile(r"step-(\d{8,})$")
+_TEMPORARY = ".incomplete-"
+
+
+def write_file(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
+    temporary = path.with_name(f"{path.name}{_TEMPORARY}{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _by_path(variables: Sequence[keras.Variable]) -> tf.train.Checkpoint:
+    """Returns a checkpoint in which each variable is stored under its own path.
+
+    Not of the model as an object: its metric variables are per replica, and reading them would need
+    every worker; and the optimizer's tracks the weights a second time.
+    """
+    return tf.train.Checkpoint(variables={variable.path: variable.value for variable in variables})
+
+
+def checkpoint_steps(model_dir: Path) -> dict[int, Path]:
+    """Returns the complete checkpoints of a run by step, in ascending order."""
+    found = {}
+    directory = model_dir / "checkpoints"
+    for path in directory.iterdir() if directory.is_dir() else ():
+        match = _STEP.match(path.name)
+        if match and (path / "state.json").exists():
+            found[int(match[1])] = path
+    return dict(sorted(found.items()))
+
+
+class CheckpointStore:
+    """Writes, keeps and restores the checkpoints of one run.
+
+    Args:
+        model_dir: the run directory.
+        model, optimizer: what is saved; built.
+        keep: how many checkpoints stay, besides the best one.
+    """
+
+    def __init__(
+        self,
+        model_dir: Path,
+        model: ElectraPretrainer,
+        optimizer: keras.optimizers.Optimizer,
+        keep: int,
+    ) -> None:
+        self.directory = model_dir / "checkpoints"
+        self.model_dir, self.keep = model_dir, keep
+        self.parts = {
+            "weights": _by_path(model.trainable_variables),
+            "optimizer": _by_path(optimizer.variables),
+        }
+
+    def save(self, state: dict[str, Any]) -> Path:
+        """Writes a checkpoint of step `state["step"]` and deletes those that are too many.
+
+        Raises:
+            UserError: it cannot be written; the earlier checkpoints are untouched.
+        """
+        final = self.directory / f"step-{state['step']:08d}"
+        if final.exists():
+            return final
+        self._remove_leftovers()
+        temporary = self.directory / f"{final.name}{_TEMPORARY}{os.getpid()}"
+        try:
+            temporary.mkdir(parents=True)
+            for name, part in self.parts.items():
+                part.write(str(temporary / name))
+            (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
+            os.replace(temporary, final)
+        except (OSError, tf.errors.OpError) as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
+            raise UserError(
+                f"cannot write checkpoint {final}: {reason.splitlines()[0]}; the earlier checkpoints "
+                "are intact"
+            ) from error
+        for path in list(checkpoint_steps(self.model_dir).values())[: -self.keep]:
+            shutil.rmtree(path)
+        return final
+
+    def save_best(self, checkpoint: Path) -> None:
+        """Makes `checkpoints/best` a copy of a checkpoint."""
+        best = self.directory / "best"
+        temporary = self.directory / f"best{_TEMPORARY}{os.getpid()}"
+        try:
+            # Hard links: no second copy while the other stands.
+            shutil.copytree(checkpoint, temporary, copy_function=_link)
+            shutil.rmtree(best, ignore_errors=True)
+            os.replace(temporary, best)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise UserError(f"cannot write {best}: {error.strerror or error}") from error
+
+    def restore_latest(self) -> dict[str, Any] | None:
+        """Restores the newest checkpoint; returns its state, or None where there is none.
+
+        Raises:
+            UserError: it cannot be read, or is of another model or optimizer.
+        """
+        steps = checkpoint_steps(self.model_dir)
+        if not steps:
+            return None
+        path = next(reversed(steps.values()))
+        for name, part in self.parts.items():
+            _restore(part, path, name)
+        return read_state(path)
+
+    def _remove_leftovers(self) -> None:
+        """Deletes what a killed run left half-written."""
+        if self.directory.is_dir():
+            for path in self.directory.glob(f"*{_TEMPORARY}*"):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)
+
+
+def _restore(checkpoint: tf.train.Checkpoint, path: Path, name: str) -> None:
+    try:
+        checkpoint.read(str(path / name)).assert_consumed()
+    except (tf.errors.OpError, AssertionError, ValueError) as error:
+        message = str(getattr(error, "message", error)).strip().splitlines()[0]
+        raise UserError(
+            f"checkpoint {path} cannot be read ({message}): if it is damaged, delete that directory and "
+            "the run continues from the one before"
+        ) from error
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Returns the state that was saved with a checkpoint.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return json.loads((path / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path / 'state.json'} cannot be read: {error}") from error
+
+
+def read_config(model_dir: Path) -> ElectraConfig:
+    """Returns the configuration of a model directory.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    path = model_dir / "config.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{model_dir} is not a model directory: cannot read {path}") from error
+    return ElectraConfig.from_json(text, str(path))
+
+
+def find_checkpoint(model_dir: Path, which: str = "best") -> Path:
+    """Returns the checkpoint "best", "latest" or of a step; "best" falls back on the latest.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
+    steps = checkpoint_steps(model_dir)
+    best = model_dir / "checkpoints" / "best"
+    if which == "best" and best.is_dir():
+        return best
+    if which in ("best", "latest"):
+        if not steps:
+            raise UserError(f"{model_dir} has no checkpoints")
+        return next(reversed(steps.values()))
+    if not which.isdigit() or int(which) not in steps:
+        raise UserError(
+            f"{model_dir} has no checkpoint {which!r}: it has {', '.join(map(str, steps)) or 'none'}"
+        )
+    return steps[int(which)]
+
+
+def load_weights(model: ElectraPretrainer, model_dir: Path, which: str = "best") -> Path:
+    """Fills a model with a checkpoint's weights, without optimizer; returns the checkpoint's path.
+
+    Raises:
+        UserError: no such checkpoint, or one of another configuration.
+    """
+    theirs, ours = read_config(model_dir), model.config
+    for name in ("discriminator", "generator", "embedding_sharing"):
+        if getattr(theirs, name) != getattr(ours, name):
+            raise UserError(
+                f"{model_dir} has another model: {name} is {getattr(theirs, name)}, "
+                f"here {getattr(ours, name)}"
+            )
+    path = find_checkpoint(model_dir, which)
+    _restore(_by_path(model.trainable_variables), path, "weights")
+    return path

@@ -1,0 +1,119 @@
+"""Where a run computes: the tf.distribute strategy and this process's part in it."""
+
+import json
+import os
+
+import tensorflow as tf
+from absl import logging
+
+from electra_keras.console import UsageError, UserError
+
+
+def split_cpu(devices: int) -> None:
+    """Splits the CPU into logical devices, to run MirroredStrategy without GPUs.
+
+    Raises:
+        UserError: TensorFlow has already started.
+    """
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * devices
+        )
+    except RuntimeError as error:
+        raise UserError(f"--logical_cpus: {error}") from error
+
+
+def _cluster_size() -> int:
+    """Returns the number of workers that TF_CONFIG names, 0 without one."""
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        return 0
+    try:
+        cluster = json.loads(text)["cluster"]
+        return len(cluster.get("worker", [])) + len(cluster.get("chief", []))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(
+            'TF_CONFIG should be like {"cluster": {"worker": ["host:port", ...]}, '
+            f'"task": {{"type": "worker", "index": 0}}}}, but is {text!r}'
+        ) from None
+
+
+def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
+    """Returns the strategy of that name; must come before anything else that uses TensorFlow.
+
+    Args:
+        name: "one_device", "mirrored" (all GPUs, or all logical CPUs, of this machine),
+            "multi_worker" (TF_CONFIG, or SLURM's variables), "tpu", or "auto": multi_worker where
+            TF_CONFIG names several workers, mirrored with several GPUs, else one_device.
+        tpu: for "tpu": its name or address, "local" on a TPU VM; default from the environment.
+
+    Raises:
+        UsageError: the devices or variables that the strategy needs are not there.
+    """
+    workers = _cluster_size()
+    if name == "auto":
+        gpus = len(tf.config.list_physical_devices("GPU"))
+        name = "multi_worker" if workers > 1 else "mirrored" if gpus > 1 else "one_device"
+    if name == "tpu":
+        return _tpu_strategy(tpu)
+    if name == "multi_worker":
+        resolver = None
+        if not workers:
+            if "SLURM_PROCID" not in os.environ:
+                raise UsageError(
+                    "--strategy=multi_worker needs TF_CONFIG (or a SLURM job) that names the workers; "
+                    "see README.md, 'Several machines'"
+                )
+            resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    devices = [f"{kind}:{i}" for i in range(len(tf.config.list_logical_devices(kind)))]
+    if name == "mirrored":
+        if len(devices) < 2:
+            raise UsageError(
+                f"--strategy=mirrored needs several devices, but there is one {kind}: use "
+                "--strategy=one_device, or --logical_cpus=2 to try it on a CPU"
+            )
+        return tf.distribute.MirroredStrategy(devices)
+    return tf.distribute.OneDeviceStrategy(devices[0])
+
+
+def _tpu_strategy(tpu: str | None) -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu or "")
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        first_line = (str(error).strip() or repr(error)).splitlines()[0]
+        raise UsageError(
+            f"--strategy=tpu: no TPU can be reached ({first_line}); give --tpu=NAME, and see "
+            "README.md, 'TPU', for the TensorFlow version it needs"
+        ) from error
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes checkpoints, summaries and metrics."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return True
+    return resolver.task_type == "chief" or (
+        resolver.task_type in ("worker", None)
+        and not (resolver.task_id or 0)
+        and "chief" not in resolver.cluster_spec().jobs
+    )
+
+
+def describe(strategy: tf.distribute.Strategy) -> str:
+    """Returns a line such as "MirroredStrategy, 2 replicas on GPU"."""
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        kind = "TPU"
+    count = strategy.num_replicas_in_sync
+    return f"{type(strategy).__name__}, {count} replica{'s' * (count > 1)} on {kind}"
+
+
+def log_strategy(strategy: tf.distribute.Strategy) -> None:
+    """Logs what the run computes on."""
+    logging.info("%s", describe(strategy))

@@ -1,0 +1,372 @@
+"""The training loop: the model's step under a strategy, watched, saved, resumable at any step."""
+
+import json
+import math
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from electra_keras.config import TrainingOptions
+from electra_keras.console import ProgressLine, UserError, format_duration
+from electra_keras.data.pipeline import ReadableRecords, explain_read_error, training_dataset
+from electra_keras.pretraining import statistics
+from electra_keras.pretraining.pretrainer import ElectraPretrainer
+from electra_keras.training.checkpoints import CheckpointStore, write_file
+from electra_keras.training.collapse import CollapseWatch
+from electra_keras.training.distribution import is_chief
+from electra_keras.training.evaluation import Evaluator, distribute
+from electra_keras.training.flops import training_flops
+from electra_keras.training.stopping import StopRequest
+from electra_keras.training.summaries import SummaryWriter, token_verdicts, verdicts_markdown
+
+# What a step reports behind its statistics; the same on every replica, so their mean is taken.
+_EXTRAS = ("gradient_norm", "learning_rate", "loss_scale", "stop_votes")
+
+
+class Trainer:
+    """Runs `ElectraPretrainer` from its newest checkpoint to `train_steps`.
+
+    Position and random numbers are functions of the step, and a checkpoint holds the half-full
+    logging window too, so a resumed run equals an uninterrupted one bit for bit, its metrics included.
+
+    Args:
+        strategy: tf.distribute strategy; model and optimizer were built in its scope.
+        model: compiled with an `ElectraOptimizer`.
+        options: resolved options of the run.
+        model_dir: run directory.
+        train_source: training records.
+        evaluator: on the validation records, or None.
+        shuffle_buffer: examples.
+        tokens: the vocabulary, for the text summaries.
+    """
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        model: ElectraPretrainer,
+        options: TrainingOptions,
+        model_dir: Path,
+        train_source: ReadableRecords,
+        evaluator: Evaluator | None,
+        shuffle_buffer: int,
+        tokens: list[str],
+    ) -> None:
+        self.strategy, self.model, self.options = strategy, model, options
+        self.model_dir, self.train_source, self.evaluator = model_dir, train_source, evaluator
+        self.shuffle_buffer, self.tokens = shuffle_buffer, tokens
+        self.chief = is_chief(strategy)
+        self.store = CheckpointStore(model_dir, model, model.optimizer, options.keep_checkpoints)
+        self.steps_per_execution = options.steps_per_execution or (
+            1
+            if not tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
+            else 20
+        )
+        # What a checkpoint's state.json holds.
+        self.step = 0
+        self.window = np.zeros(statistics.SIZE + len(_EXTRAS))  # sums since the last log record
+        self.window_steps = 0
+        self.best: dict[str, float] | None = None
+        self.watch = CollapseWatch(first_step=max(2_000, options.train_steps // 4))
+        self.seconds = 0.0  # of training, in this window; not part of the state
+
+    # --- state ----------------------------------------------------------------------------------
+
+    def restore(self) -> bool:
+        """Takes up the newest checkpoint; returns whether there was one."""
+        state = self.store.restore_latest()
+        if state is None:
+            return False
+        self.step = state["step"]
+        self.window = np.array(state["window"])
+        self.window_steps = state["window_steps"]
+        self.best = state["best"]
+        self.watch.restore(state["watch"])
+        return True
+
+    def save(self) -> Path | None:
+        """Writes a checkpoint, on the chief."""
+        if not self.chief:
+            return None
+        return self.store.save(
+            {
+                "step": self.step,
+                "window": self.window.tolist(),
+                "window_steps": self.window_steps,
+                "best": self.best,
+                "watch": self.watch.state(),
+            }
+        )
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Trains to the end, or to a request to stop; returns the exit code.
+
+        Raises:
+            UserError: bad records, a checkpoint that cannot be written, or a loss or gradient that
+                is not finite.
+        """
+        options = self.options
+        if self.step >= options.train_steps:
+            logging.info("nothing to train: step %d of %d", self.step, options.train_steps)
+            return 0
+        self.summaries = SummaryWriter(self.model_dir, self.step) if self.chief else None
+        self.progress = ProgressLine(options.train_steps, "steps", start=self.step)
+        run_steps = self._step_function()
+        profile = options.profile_range()
+        started, first_step = time.monotonic(), True
+        with StopRequest(options.max_runtime) as stop:
+            iterator = self._iterator()
+            while self.step < options.train_steps:
+                if profile and self.step == profile[0] and self.chief:
+                    tf.profiler.experimental.start(str(self.model_dir / "logs" / "train"))
+                count = self._steps_to_next_event(profile)
+                begun = time.monotonic()
+                try:
+                    rows = run_steps(
+                        iterator, tf.constant(count), tf.constant(float(stop.reason is not None))
+                    ).numpy()
+                except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+                    raise self._explain(error) from error
+                if first_step:
+                    logging.info("first step after %.1f s", time.monotonic() - started)
+                    first_step = False
+                else:
+                    self.seconds += time.monotonic() - begun
+                self._account(rows)
+                if profile and self.step == profile[1] + 1 and self.chief:
+                    tf.profiler.experimental.stop()
+                self._events()
+                # Votes of all workers, so that all stop at the same step.
+                if rows[-1, -1] > 0 and self.step < options.train_steps:
+                    self.save()
+                    self._close()
+                    logging.info(
+                        "stopped by %s at step %d; the same command continues",
+                        stop.reason or "another worker", self.step,
+                    )  # fmt: skip
+                    return stop.exit_code
+        self.save()
+        self._close()
+        logging.info(
+            "trained to step %d in %s", self.step, format_duration(time.monotonic() - started)
+        )
+        return 0
+
+    def _iterator(self) -> Any:
+        make_dataset = partial(
+            training_dataset,
+            self.train_source,
+            self.model.config.discriminator.vocab_size,
+            self.options.train_batch_size,
+            self.options.seed,
+            self.shuffle_buffer,
+            self.step,
+        )
+        return iter(distribute(self.strategy, make_dataset))
+
+    def _step_function(self) -> Any:
+        strategy, model = self.strategy, self.model
+
+        def update(batch: dict[str, tf.Tensor], stop_vote: tf.Tensor) -> tf.Tensor:
+            learning_rate = model.optimizer.current_rate()
+            step_statistics = model.training_update(batch)
+            extras = tf.stack(
+                [
+                    tf.convert_to_tensor(model.optimizer.gradient_norm),
+                    learning_rate,
+                    tf.convert_to_tensor(model.optimizer.loss_scale),
+                    stop_vote,
+                ]
+            )
+            return tf.concat([step_statistics, extras / strategy.num_replicas_in_sync], axis=0)
+
+        @tf.function
+        def run_steps(iterator: Any, count: tf.Tensor, stop_vote: tf.Tensor) -> tf.Tensor:
+            """Makes `count` steps; returns what each reports, [count, SIZE + extras]."""
+            width = statistics.SIZE + len(_EXTRAS)
+            rows = tf.TensorArray(tf.float32, size=count, element_shape=[width])
+            for i in tf.range(count):
+                per_replica = strategy.run(update, args=(next(iterator), stop_vote))
+                row = strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
+                rows = rows.write(i, row)
+            return rows.stack()
+
+        return run_steps
+
+    def _steps_to_next_event(self, profile: tuple[int, int] | None) -> int:
+        options = self.options
+        intervals = (
+            options.log_steps,
+            options.save_steps,
+            options.eval_steps,
+            options.histogram_steps,
+        )
+        ends = [(self.step // interval + 1) * interval for interval in intervals if interval]
+        ends += [options.train_steps, self.step + self.steps_per_execution]
+        if profile:
+            ends += [end for end in (profile[0], profile[1] + 1) if end > self.step]
+        return min(ends) - self.step
+
+    def _account(self, rows: np.ndarray) -> None:
+        """Adds the steps' reports to the window; stops the run if one is not finite."""
+        rows = rows.astype(np.float64)
+        for row in rows:
+            self.step += 1
+            extras = dict(zip(_EXTRAS, row[statistics.SIZE :], strict=True))
+            bad_gradient = not math.isfinite(extras["gradient_norm"])
+            scaling = self.model.optimizer.dynamic_loss_scale
+            if scaling and bad_gradient and extras["loss_scale"] > 2.0**-14:
+                row[statistics.SIZE] = 0.0  # the step was skipped and the scale lowered
+                bad_gradient = False
+            if bad_gradient or not np.all(np.isfinite(row[: statistics.SIZE])):
+                self._stop_not_finite(row)
+            self.window += row
+            self.window_steps += 1
+
+    def _stop_not_finite(self, row: np.ndarray) -> None:
+        if self.chief:
+            report = {
+                "step": self.step,
+                "statistics": dict(zip(statistics.SUMS, row.tolist(), strict=False)),
+                "extras": dict(zip(_EXTRAS, row[statistics.SIZE :].tolist(), strict=True)),
+                "largest_weights": {
+                    variable.path: float(tf.reduce_max(tf.abs(variable.value)))
+                    for variable in self.model.trainable_variables
+                },
+            }
+            path = self.model_dir / f"not-finite-step-{self.step}.json"
+            write_file(path, json.dumps(report, indent=2) + "\n")
+            self._close()
+        raise UserError(
+            f"loss or gradient is not finite at step {self.step}; no weights were changed by it. The "
+            f"last checkpoint is kept; details in {self.model_dir}/not-finite-step-{self.step}.json. "
+            "Lower --learning_rate, or lengthen the warm-up"
+        )
+
+    def _explain(self, error: tf.errors.OpError) -> UserError:
+        self.progress.clear()
+        if "not below the vocabulary" in error.message:
+            return UserError(
+                f"a token id in {self.train_source.records.files[0]} or its like is not below the "
+                "vocabulary size: the records were built with another vocabulary"
+            )
+        if isinstance(error, tf.errors.InvalidArgumentError) and "arse" not in error.message:
+            raise error
+        return explain_read_error(self.train_source.records)
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def _events(self) -> None:
+        """Does what is due at this step: log, evaluate, save."""
+        options, step, final = self.options, self.step, self.step == self.options.train_steps
+
+        def due(interval: int) -> bool:
+            return bool(interval) and (final or step % interval == 0)
+
+        if due(options.log_steps):
+            self._log()
+        else:
+            self._show_progress()
+        if options.histogram_steps and step % options.histogram_steps == 0 and self.chief:
+            self.summaries.histograms(step, self.model.trainable_variables)
+        is_best = self._evaluate() if due(options.eval_steps) and self.evaluator else False
+        if due(options.save_steps) or is_best:
+            path = self.save()
+            if is_best and path is not None:
+                self.store.save_best(path)
+
+    def _rates(self) -> dict[str, float]:
+        """Returns throughput since the last record; none before a step has been timed."""
+        if not self.seconds:
+            return {}
+        steps_per_second = self.window_steps / self.seconds
+        batch_size = self.options.train_batch_size
+        rates = {
+            "examples_per_second": steps_per_second * batch_size,
+            "tokens_per_second": self.window[statistics.SUMS.index("tokens")] / self.seconds,
+        }
+        if self.options.peak_teraflops:
+            flops = training_flops(self.model.config) * rates["examples_per_second"]
+            rates["model_flops_utilisation"] = flops / (self.options.peak_teraflops * 1e12)
+        return rates
+
+    def _log(self) -> None:
+        if not self.window_steps:
+            return
+        config, step = self.model.config, self.step
+        metrics = statistics.summarize(
+            self.window[: statistics.SIZE], config.generator_weight, config.discriminator_weight
+        )
+        extras = dict(zip(_EXTRAS, self.window[statistics.SIZE :] / self.window_steps, strict=True))
+        metrics |= {name: extras[name] for name in ("gradient_norm", "learning_rate")}
+        if self.model.optimizer.dynamic_loss_scale:
+            metrics["loss_scale"] = extras["loss_scale"]
+        warning = self.watch.update(step, metrics)
+        metrics |= self._rates()
+        self.window[:] = 0
+        self.window_steps, self.seconds = 0, 0.0
+        if not self.chief:
+            return
+        self.summaries.scalars("train", step, metrics)
+        self.progress.clear()
+        rate = metrics.get("examples_per_second", math.nan)
+        logging.info(
+            "step %d/%d  loss %.3f  generator %.3f  discriminator %.4f  auc %.3f  lr %.2e  "
+            "%.1f examples/s",
+            step, self.options.train_steps, metrics["loss"], metrics["generator_loss"],
+            metrics["discriminator_loss"], metrics["discriminator_auc"], metrics["learning_rate"],
+            rate,
+        )  # fmt: skip
+        if warning:
+            logging.warning("%s", warning)
+
+    def _show_progress(self) -> None:
+        if self.chief and self.window_steps and self.progress.enabled:
+            config = self.model.config
+            metrics = statistics.summarize(
+                self.window[: statistics.SIZE], config.generator_weight, config.discriminator_weight
+            )
+            self.progress.update(self.step, f"loss {metrics['loss']:.3f}")
+
+    def _evaluate(self) -> bool:
+        """Evaluates, writes the metrics; returns whether they are the best so far."""
+        metrics = self.evaluator.metrics()
+        name = self.options.best_metric
+        better = (
+            metrics[name] > self.best[name]
+            if self.best and name == "discriminator_auc"
+            else (metrics[name] < self.best[name] if self.best else True)
+        )
+        if better:
+            self.best = {"step": self.step, **metrics}
+        examples = self.evaluator.examples(4)
+        if self.chief:
+            self.summaries.scalars("validation", self.step, metrics)
+            verdicts = token_verdicts(
+                examples["input_ids"],
+                examples["corrupted_ids"],
+                examples["input_mask"],
+                examples["discriminator_logits"],
+                self.tokens,
+            )
+            self.summaries.text(self.step, "corrupted examples", verdicts_markdown(verdicts))
+            self.summaries.flush()
+            self.progress.clear()
+            logging.info(
+                "step %d validation  generator %.3f  discriminator %.4f  auc %.3f  recall %.3f%s",
+                self.step, metrics["generator_loss"], metrics["discriminator_loss"],
+                metrics["discriminator_auc"], metrics["discriminator_recall"],
+                "  (best)" if better else "",
+            )  # fmt: skip
+        return better
+
+    def _close(self) -> None:
+        self.progress.clear()
+        if self.summaries is not None:
+            self.summaries.close()

@@ -1,0 +1,125 @@
+"""What a run writes for people: metrics.jsonl and TensorBoard summaries."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+class SummaryWriter:
+    """Writes the same numbers to `metrics.jsonl` and, as curves, to `logs/train` and `logs/validation`.
+
+    Args:
+        model_dir: the run directory.
+        step: where the run continues; records of later steps, which a killed run wrote after its last
+            checkpoint, are dropped.
+    """
+
+    def __init__(self, model_dir: Path, step: int) -> None:
+        self.path = model_dir / "metrics.jsonl"
+        self._drop_records_after(step)
+        self._file = self.path.open("a", encoding="utf-8")
+        self._writers = {
+            split: tf.summary.create_file_writer(str(model_dir / "logs" / split))
+            for split in ("train", "validation")
+        }
+
+    def _drop_records_after(self, step: int) -> None:
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError):  # the last line of a killed run
+                continue
+        temporary = self.path.with_name(f"{self.path.name}.incomplete-{os.getpid()}")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        os.replace(temporary, self.path)
+
+    def scalars(self, split: str, step: int, metrics: dict[str, float]) -> None:
+        """Writes one record: a JSON line, and a point of each curve. NaN is null and no point."""
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        record = {"step": step, "split": split}
+        record |= {name: finite.get(name) for name in metrics}
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        with self._writers[split].as_default(step=step):
+            for name, value in finite.items():
+                tf.summary.scalar(name, value)
+
+    def histograms(self, step: int, variables: list[keras.Variable]) -> None:
+        """Writes the distribution of each variable's values."""
+        with self._writers["train"].as_default(step=step):
+            for variable in variables:
+                tf.summary.histogram(variable.path, keras.ops.convert_to_numpy(variable))
+
+    def text(self, step: int, name: str, markdown: str) -> None:
+        """Writes a text summary of the validation split."""
+        with self._writers["validation"].as_default(step=step):
+            tf.summary.text(name, markdown)
+
+    def flush(self) -> None:
+        """Writes everything to disk."""
+        for writer in self._writers.values():
+            writer.flush()
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._file.close()
+        for writer in self._writers.values():
+            writer.close()
+
+
+def verdicts_markdown(examples: list[list[dict[str, Any]]]) -> str:
+    """Returns a Markdown table of tokens with the discriminator's verdict on each.
+
+    Args:
+        examples: for each example, its tokens as `text`, `original`, `replaced`, `probability`.
+    """
+    lines = ["**bold**: flagged as replaced; ~~struck~~: the original of a replaced token", ""]
+    for tokens in examples:
+        words = []
+        for token in tokens:
+            text = token["text"].replace("*", "\\*").replace("~", "\\~").replace("|", "\\|")
+            if token["probability"] > 0.5:
+                text = f"**{text}** ({token['probability']:.0%})"
+            if token["replaced"]:
+                text += f" ~~{token['original']}~~"
+            words.append(text)
+        lines += [" ".join(words), ""]
+    return "\n".join(lines)
+
+
+def token_verdicts(
+    original_ids: np.ndarray,
+    corrupted_ids: np.ndarray,
+    input_mask: np.ndarray,
+    logits: np.ndarray,
+    tokens: list[str],
+) -> list[list[dict[str, Any]]]:
+    """Returns each example's tokens with what they were and the discriminator's verdict.
+
+    All arrays are [batch, length]; `tokens` is the vocabulary.
+    """
+    with np.errstate(over="ignore"):
+        probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    return [
+        [
+            {
+                "text": tokens[corrupted],
+                "original": tokens[original],
+                "replaced": bool(corrupted != original),
+                "probability": float(probability),
+            }
+            for original, corrupted, real, probability in zip(*rows, strict=True)
+            if real
+        ]
+        for rows in zip(original_ids, corrupted_ids, input_mask, probabilities, strict=True)
+    ]
