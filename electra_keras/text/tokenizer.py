@@ -327,4 +327,4 @@ class Tokenizer(tf.Module):
 
 def detokenize(tokens: list[str]) -> str:
     """Joins WordPieces to words, for people to read; what the tokenizer dropped stays lost."""
-    return re.sub(r" ##", "", " ".join(tokens))
+    return re.sub(r"(?<!\[CLS\])(?<!\[SEP\]) ##", "", " ".join(tokens))
