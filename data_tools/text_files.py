@@ -115,14 +115,13 @@ def _part_lines(file: BinaryIO, part: Part) -> Iterator[bytes]:
     if part.start:
         file.seek(part.start - 1)
         position += len(file.readline()) - 1
-        for line in iter(file.readline, b""):
-            position += len(line)
-            if is_blank(line):
-                break
+        while True:
             if part.end is not None and position >= part.end:
-                # No document begins in here; unless the next line is the blank one, which
-                # the part before this one reads too, as its end.
-                return
+                return  # both bounds fall before the same blank line: no document begins between
+            line = file.readline()
+            position += len(line)
+            if not line or is_blank(line):
+                break
     first, rest = part.start == 0, b""
     while line := file.readline(MAX_LINE_BYTES):
         starts_at, position = position, position + len(line)
