@@ -7,7 +7,7 @@ keeps image captions, table cells and list items as if they were prose.
 
 import html
 import re
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 
 # Elements whose content is no prose.
 _ELEMENTS = (
@@ -91,7 +91,7 @@ def paragraphs(text: str, hidden_namespaces: Set[str] = HIDDEN_NAMESPACES) -> li
     text = _BARE_URL.sub("", text)
     text = _HEADING.sub("\n", text)
     text = _MAGIC_WORD.sub("", _QUOTES.sub("", _TAG.sub("", text)))
-    return [line for line in map(_tidy, text.split("\n")) if line]
+    return [paragraph for paragraph in map(_tidy, _joined(text)) if paragraph]
 
 
 def _until_stable(
@@ -115,11 +115,23 @@ def _link_text(link: str, hidden_namespaces: Set[str]) -> str:
     return link.removeprefix(":").rsplit("|", 1)[-1]
 
 
+def _joined(text: str) -> Iterator[str]:
+    """Yields paragraphs: lines in a row, as only a blank line or other markup ends a paragraph."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        # Lists and indents; and the rows and arguments of tables and templates whose braces did
+        # not match.
+        if line.strip() and line[0] not in "*#:;" and line.lstrip()[0] not in "|!{}":
+            lines.append(line.strip())
+        elif lines:
+            yield " ".join(lines)
+            lines = []
+    if lines:
+        yield " ".join(lines)
+
+
 def _tidy(line: str) -> str:
-    """Returns one line as a paragraph, or "" if it is a list item or left-over markup."""
-    # Table rows and template arguments whose braces did not match begin with these.
-    if line[:1] in "*#:;|!{}" or line.lstrip()[:1] in ("|", "!", "}", "{"):
-        return ""
+    """Returns a paragraph without what removed markup left behind, or "" if it is no sentence."""
     line = _SPACES.sub(" ", line)
     line = _EMPTY_BRACKETS.sub("", line)
     line = _LEADING_IN_BRACKETS.sub("(", line)

@@ -73,6 +73,9 @@ def test_ids_equal_the_originals_with_the_full_vocabulary():
 def test_words_equal_the_references_for_every_code_point(lower_case, strip_accents):
     # Between letters, after and before a capital sigma, at the end of a word and alone.
     codes = [code for code in range(0x20000) if not 0xD800 <= code <= 0xDFFF]
+    if not strip_accents:  # without the large blocks of letters that are all alike
+        codes = [*range(0x3400), *range(0xA000, 0xAC00), *range(0xD7A4, 0xD800)]
+        codes += [*range(0xF800, 0x12000), *range(0x16000, 0x17000), *range(0x1D000, 0x20000)]
     texts = ["ab{0}cd AΣ{0} {0}Σ{0}a AΣ{0}a {0}".format(chr(code)) for code in codes]
     tokenizer = Tokenizer(Vocabulary(SPECIAL), lower_case, strip_accents)
     different = []
