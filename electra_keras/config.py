@@ -342,7 +342,7 @@ class TrainingOptions:
     best_metric: str = option(
         "discriminator_auc",
         "Validation metric that chooses the best checkpoint.",
-        ("discriminator_auc", "discriminator_loss", "generator_loss", "loss"),
+        ("discriminator_auc", "discriminator_loss", "generator_masked_loss", "loss"),
     )
     log_steps: int = option(100, "Steps between log lines, summaries and metrics.jsonl records.")
     histogram_steps: int = option(0, "Steps between weight histograms in TensorBoard; 0: none.")

@@ -9,6 +9,8 @@ SUMS = (
     "generator_nll",  # sum of negative log-likelihoods, nats
     "generator_correct",  # label has the highest logit
     "sampled_correct",  # the sample is the label
+    "hidden",  # predicted positions that show [MASK], not the kept token
+    "hidden_nll",  # their sum of negative log-likelihoods, nats
     "tokens",  # real tokens
     "discriminator_nll",  # sum of binary cross-entropies, nats
     "replaced",  # tokens that were replaced
@@ -25,6 +27,7 @@ def collect(
     generator_nll: tf.Tensor,
     generator_correct: tf.Tensor,
     sampled_correct: tf.Tensor,
+    hidden: tf.Tensor,
     input_mask: tf.Tensor,
     discriminator_nll: tf.Tensor,
     discriminator_logits: tf.Tensor,
@@ -33,7 +36,7 @@ def collect(
     """Returns the sums of one micro-batch, float32 [SIZE]: `SUMS`, then the two histograms of
     logits, of replaced tokens and of original ones. Padding counts nowhere (D3.17).
 
-    The first four arguments are [batch, predictions], the others [batch, length].
+    The first five arguments are [batch, predictions], the others [batch, length].
     """
     mask = tf.cast(input_mask, tf.float32)
     positive = mask * tf.cast(replaced, tf.float32)
@@ -44,6 +47,8 @@ def collect(
             tf.reduce_sum(weights * generator_nll),
             tf.reduce_sum(weights * tf.cast(generator_correct, tf.float32)),
             tf.reduce_sum(weights * tf.cast(sampled_correct, tf.float32)),
+            tf.reduce_sum(weights * tf.cast(hidden, tf.float32)),
+            tf.reduce_sum(weights * tf.cast(hidden, tf.float32) * generator_nll),
             tf.reduce_sum(mask),
             tf.reduce_sum(mask * discriminator_nll),
             tf.reduce_sum(positive),
@@ -77,6 +82,9 @@ def summarize(
     return {
         "loss": generator_weight * generator_loss + discriminator_weight * discriminator_loss,
         "generator_loss": generator_loss,
+        # Where the original token was kept, copying it is enough: only this loss shows what has
+        # been learned, and compares with the entropy of the corpus.
+        "generator_masked_loss": ratio(sums["hidden_nll"], sums["hidden"]),
         "generator_accuracy": ratio(sums["generator_correct"], sums["masked"]),
         "sampled_accuracy": ratio(sums["sampled_correct"], sums["masked"]),
         "discriminator_loss": discriminator_loss,

@@ -317,9 +317,9 @@ class Trainer:
         self.progress.clear()
         rate = metrics.get("examples_per_second", math.nan)
         logging.info(
-            "step %d/%d  loss %.3f  generator %.3f  discriminator %.4f  auc %.3f  lr %.2e  "
+            "step %d/%d  loss %.3f  generator at [MASK] %.3f  discriminator %.4f  auc %.3f  lr %.2e  "
             "%.1f examples/s",
-            step, self.options.train_steps, metrics["loss"], metrics["generator_loss"],
+            step, self.options.train_steps, metrics["loss"], metrics["generator_masked_loss"],
             metrics["discriminator_loss"], metrics["discriminator_auc"], metrics["learning_rate"],
             rate,
         )  # fmt: skip
@@ -359,8 +359,8 @@ class Trainer:
             self.summaries.flush()
             self.progress.clear()
             logging.info(
-                "step %d validation  generator %.3f  discriminator %.4f  auc %.3f  recall %.3f%s",
-                self.step, metrics["generator_loss"], metrics["discriminator_loss"],
+                "step %d validation  generator at [MASK] %.3f  discriminator %.4f  auc %.3f  recall %.3f%s",
+                self.step, metrics["generator_masked_loss"], metrics["discriminator_loss"],
                 metrics["discriminator_auc"], metrics["discriminator_recall"],
                 "  (best)" if better else "",
             )  # fmt: skip

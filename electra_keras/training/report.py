@@ -21,8 +21,8 @@ def print_metrics(metrics: dict[str, float], metadata: Metadata | None, file: Te
     replaced = metrics["replaced_share"]
     rows = [
         (
-            "generator loss (nats per token)",
-            f"{metrics['generator_loss']:.3f}",
+            "generator loss at [MASK] (nats)",
+            f"{metrics['generator_masked_loss']:.3f}",
             f"{unigram:.3f} (token frequencies alone)" if unigram else "unknown (no metadata.json)",
         ),
         ("generator accuracy", f"{metrics['generator_accuracy']:.1%}", ""),

@@ -36,9 +36,7 @@ def encoder_config(hidden_size, heads, intermediate_size):
 @pytest.mark.parametrize("micro_batches", [1, 2])
 def test_five_steps_equal_the_original(monkeypatch, jit_compile, micro_batches):
     golden = np.load(GOLDEN)
-    config = ElectraConfig(
-        encoder_config(64, 4, 256), encoder_config(16, 1, 64), max_seq_length=32
-    )
+    config = ElectraConfig(encoder_config(64, 4, 256), encoder_config(16, 1, 64), max_seq_length=32)
     model = pretrainer.ElectraPretrainer(config, gradient_accumulation_steps=micro_batches)
     optimizer = ElectraOptimizer(WarmupPolynomialDecay(1e-3, train_steps=10, warmup_steps=2))
     model.compile(optimizer, jit_compile=jit_compile)
@@ -96,4 +94,3 @@ def test_five_steps_equal_the_original(monkeypatch, jit_compile, micro_batches):
                 atol=atol,
                 err_msg=prefix + variable.path,
             )
-

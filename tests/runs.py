@@ -1,0 +1,115 @@
+"""Small data sets and real runs of the commands, for tests."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from electra_keras.data.records import serialize_example
+
+REPOSITORY = Path(__file__).parents[1]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+SMALL_MODEL = [
+    "--model_size=tiny",
+    "--hidden_size=32",
+    "--num_hidden_layers=2",
+    "--num_attention_heads=2",
+    "--embedding_size=16",
+    "--max_position_embeddings=16",
+]
+
+
+def write_vocabulary(path, size=60):
+    path.write_text("\n".join(SPECIAL + [f"word{i}" for i in range(size - 5)]) + "\n")
+
+
+def example(rng, length, vocab_size=60):
+    """A [CLS] A [SEP] B [SEP] example with some padding; each word tells the next one."""
+    real = int(rng.integers(length // 2, length + 1))
+    words = (np.arange(real) * 3 + rng.integers(0, 50)) % (vocab_size - 5) + 5
+    middle = real // 2
+    words[0], words[middle], words[-1] = 2, 3, 3
+    pad = length - real
+    return (
+        [*words.tolist(), *[0] * pad],
+        [1] * real + [0] * pad,
+        [0] * (middle + 1) + [1] * (real - middle - 1) + [0] * pad,
+    )
+
+
+def write_records(directory, examples=64, length=16, shards=2, seed=0, name="train"):
+    """Writes record files as the original's builder does, without metadata, and a vocabulary."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_vocabulary(directory / "vocab.txt")
+    rng = np.random.default_rng(seed)
+    for shard in range(shards):
+        path = directory / f"{name}.tfrecord-{shard}-of-{shards}"
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for _ in range(examples // shards):
+                writer.write(serialize_example(*example(rng, length)))
+    return directory
+
+
+def start(module, *args, **environment):
+    """Starts a command of the library; returns the process."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, args)],
+        cwd=REPOSITORY,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(module, *args, timeout=240, **environment):
+    """Runs a command of the library to its end; returns (exit code, stdout, stderr)."""
+    process = start(module, *args, **environment)
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, stdout, stderr
+
+
+def train(*args, **environment):
+    """Runs electra_keras.train with a small model; it must succeed; returns its stderr."""
+    code, _, stderr = run("electra_keras.train", *SMALL_MODEL, *args, **environment)
+    assert code == 0, stderr
+    return stderr
+
+
+def error_of(module, *args):
+    """Runs a command that must fail with one line; returns (exit code, that line)."""
+    code, _, stderr = run(module, *args)
+    assert "Traceback" not in stderr, stderr
+    lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, stderr
+    return code, lines[0]
+
+
+def checkpoint_arrays(model_dir, step):
+    """Returns every array of a checkpoint, weights and optimizer, by name."""
+    arrays = {}
+    for part in ("weights", "optimizer"):
+        path = Path(model_dir) / "checkpoints" / f"step-{step:08d}" / part
+        reader = tf.train.load_checkpoint(str(path))
+        for name in reader.get_variable_to_shape_map():
+            if "OBJECT_GRAPH" not in name:
+                arrays[f"{part}/{name}"] = reader.get_tensor(name)
+    return arrays
+
+
+def metrics_of(model_dir):
+    """Returns the records of metrics.jsonl without what depends on the clock."""
+    lines = (Path(model_dir) / "metrics.jsonl").read_text().splitlines()
+    timed = ("examples_per_second", "tokens_per_second")
+    return [
+        {name: value for name, value in json.loads(line).items() if name not in timed}
+        for line in lines
+    ]
