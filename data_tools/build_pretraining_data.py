@@ -125,8 +125,10 @@ def build_parts(
         min(workers, len(parts)), context, _start_worker, (options, directory, stop)
     )
     try:
-        futures = [pool.submit(_build_in_worker, k, part) for k, part in enumerate(parts)]
-        for future in as_completed(futures):
+        # No name for the futures: as_completed lets go of each, and its result, once it is used.
+        for future in as_completed(
+            [pool.submit(_build_in_worker, k, part) for k, part in enumerate(parts)]
+        ):
             yield future.result()
     except BrokenProcessPool as error:
         raise UserError(

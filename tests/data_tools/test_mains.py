@@ -3,17 +3,26 @@
 import bz2
 import gzip
 import json
+import math
 import os
 import resource
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from electra_keras.data.records import RecordsError, find_records, read_metadata, scan_file
+from electra_keras.data.records import (
+    RecordsError,
+    find_records,
+    parse_batch,
+    read_metadata,
+    read_serialized,
+    scan_file,
+)
 from electra_keras.text.tokenizer import Tokenizer, basic_tokenize
 from electra_keras.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 
@@ -134,7 +143,7 @@ def test_vocabulary_of_too_little_text(corpus, vocab_file):
     assert "München" in vocabulary.ids and "The" in vocabulary.ids
 
 
-def test_data_set(data_set, corpus):
+def test_data_set(data_set, corpus, vocab_file):
     done = json.loads(data_set.with_name("out.log").read_text())
     assert "c.txt, line 1: not UTF-8" in done["stderr"]
     metadata = read_metadata(str(data_set))
@@ -146,8 +155,23 @@ def test_data_set(data_set, corpus):
         scans = [scan_file(path, "", 32) for path in records.files]
         assert tuple(scan.examples for scan in scans) == records.examples_per_file
         assert f"{split}: {metadata.splits[split].documents:,} documents" in done["stdout"]
-    assert 3 < metadata.unigram_entropy < 5.25  # at most log(190)
-    assert metadata.unigram_entropy < metadata.validation_unigram_cross_entropy < 6
+    # Entropies, from the records and the definition.
+    vocabulary = Vocabulary.load(str(vocab_file))
+    counts = {}
+    for split in ("train", "validation"):
+        counts[split] = Counter()
+        for path in find_records(str(data_set), split).files:
+            ids = parse_batch(list(read_serialized(path, "")), 32)["input_ids"].numpy()
+            counts[split].update(ids.ravel().tolist())
+        for token in ("[PAD]", "[CLS]", "[SEP]", "[MASK]"):
+            del counts[split][vocabulary.ids[token]]
+    train, held_out = counts["train"], counts["validation"]
+    entropy = -sum(n / train.total() * math.log(n / train.total()) for n in train.values())
+    assert metadata.unigram_entropy == pytest.approx(entropy)
+    total = train.total() + len(vocabulary) - 4
+    loss = -sum(n * math.log((train[i] + 1) / total) for i, n in held_out.items())
+    expected = loss / held_out.total()
+    assert metadata.validation_unigram_cross_entropy == pytest.approx(expected)
     # Nothing is left beside it.
     assert not list(corpus.glob("*incomplete*"))
 
