@@ -70,6 +70,7 @@ class EncoderConfig:
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
     initializer_range: float = 0.02
+    position_initializer: str = "truncated_normal"
     layer_norm_eps: float = 1e-12
     hidden_act: str = "gelu"
 
@@ -88,6 +89,11 @@ class EncoderConfig:
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             _require(0 <= getattr(self, name) < 1, f"{name} must be in [0, 1)")
         _require(self.initializer_range > 0, "initializer_range must be above 0")
+        _require(
+            self.position_initializer in ("truncated_normal", "sinusoidal"),
+            f"position_initializer must be truncated_normal or sinusoidal: "
+            f"{self.position_initializer!r}",
+        )
         _require(self.hidden_act == "gelu", f"hidden_act {self.hidden_act!r}: only 'gelu' (erf)")
 
 
@@ -202,6 +208,12 @@ class ModelOptions:
     hidden_dropout_prob: float = option(0.1, "Dropout after embeddings and sub-layers.")
     attention_probs_dropout_prob: float = option(0.1, "Dropout of attention probabilities.")
     initializer_range: float = option(0.02, "Standard deviation of the initial weights.")
+    position_initializer: str = option(
+        "truncated_normal",
+        "Initial position embeddings: the original's, or sinusoidal, with which small models learn "
+        "to look at neighbours much sooner. Both are trained.",
+        ("truncated_normal", "sinusoidal"),
+    )
     max_seq_length: int | None = option(None, "Tokens per example; default: the records' length.")
     mask_prob: float | None = option(None, "Share of tokens that the generator predicts.")
     masking: str = option(
@@ -242,6 +254,7 @@ class ModelOptions:
             hidden_dropout_prob=self.hidden_dropout_prob,
             attention_probs_dropout_prob=self.attention_probs_dropout_prob,
             initializer_range=self.initializer_range,
+            position_initializer=self.position_initializer,
         )
         generator_hidden_size = round(hidden_size * self.preset("generator_hidden_size"))
         generator = dataclasses.replace(
@@ -279,7 +292,7 @@ class DataOptions:
     )
     validation_files: str | None = option(None, "Comma-separated globs of held-out records.")
     vocab_file: str | None = option(None, "Vocabulary; default: vocab.txt of the data directory.")
-    shuffle_buffer: int = option(20_000, "Examples in the shuffle buffer.")
+    shuffle_buffer: int = option(20_000, "Examples that are shuffled together.")
     skip_bad_records: bool = option(
         False, "Count and skip damaged or unreadable records in place of stopping."
     )

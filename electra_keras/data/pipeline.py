@@ -176,7 +176,7 @@ def training_dataset(
 ) -> tf.data.Dataset:
     """Returns endless per-replica batches, beginning with those of `start_step`.
 
-    Each epoch permutes the files, interleaves them and shuffles through a buffer, all seeded by
+    Each epoch permutes the files, interleaves them and shuffles block after block, all seeded by
     (seed, epoch); the last, incomplete batch of an epoch is dropped. Every host reads all files and
     keeps its rows of each global batch, so the order does not depend on the number of hosts.
     Skipped examples are read but not parsed.
@@ -186,7 +186,7 @@ def training_dataset(
         vocab_size: an id that is not below it ends the reading with an InvalidArgumentError.
         global_batch_size: examples per optimizer step over all replicas.
         seed: of the order.
-        shuffle_buffer: examples held for shuffling, as serialized strings.
+        shuffle_buffer: examples of a block, held as serialized strings.
         start_step: optimizer step to continue at.
         num_hosts, host: how many hosts read, and which one this is.
         replicas_per_host: replicas fed from here; they get consecutive elements.
@@ -211,16 +211,15 @@ def training_dataset(
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0]), epoch)
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(len(source.records.files)), seed=key
-        )
+
+        def shuffle(block: tf.Tensor | int, values: tf.Tensor) -> tf.Tensor:
+            block_key = tf.random.experimental.stateless_fold_in(key, block)
+            return tf.random.experimental.stateless_shuffle(values, block_key)
+
+        order = shuffle(-1, tf.range(len(source.records.files)))
         examples = _read(source, order, _FILES_AT_ONCE)
-        shuffle_seed = tf.random.stateless_uniform(
-            [], key + 1, minval=1, maxval=2**62, dtype=tf.int64
-        )
-        examples = examples.shuffle(
-            shuffle_buffer, seed=shuffle_seed, reshuffle_each_iteration=False
-        )
+        # Blocks, not Dataset.shuffle: that draws from TensorFlow's global seed too.
+        examples = examples.batch(shuffle_buffer).enumerate().map(shuffle).unbatch()
         return examples.batch(global_batch_size, drop_remainder=True)
 
     rows = global_batch_size // num_hosts
@@ -230,9 +229,8 @@ def training_dataset(
         return tf.reshape(own, [replicas_per_host, rows // replicas_per_host])
 
     start_epoch, skipped = divmod(start_step, batches_per_epoch)
-    dataset = one_epoch(tf.constant(start_epoch, tf.int64)).skip(skipped)
-    later = tf.data.Dataset.range(start_epoch + 1, 2**31).flat_map(one_epoch)
-    dataset = dataset.concatenate(later).map(own_rows).unbatch()
+    dataset = tf.data.Dataset.range(start_epoch, 2**31).flat_map(one_epoch).skip(skipped)
+    dataset = dataset.map(own_rows).unbatch()
     dataset = dataset.map(
         lambda serialized: _parse(serialized, source, vocab_size),
         num_parallel_calls=2,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from electra_keras.config import EncoderConfig
@@ -12,6 +13,29 @@ from electra_keras.config import EncoderConfig
 def weight_initializer(config: EncoderConfig) -> keras.initializers.Initializer:
     """Truncated normal, the original's for all kernels and tables but the projections."""
     return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+
+
+class SinusoidalInitializer(keras.initializers.Initializer):
+    """Vaswani et al. 2017 (arXiv 1706.03762, section 3.5), scaled to a standard deviation.
+
+    The vectors of two positions then differ in the same way wherever their distance is the same, so
+    that "the token before" is one pattern to learn and not one for each position.
+    """
+
+    def __init__(self, stddev: float) -> None:
+        self.stddev = stddev
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> tf.Tensor:
+        """Returns the table [positions, width]."""
+        positions, width = shape
+        frequencies = np.exp(-math.log(10_000.0) * np.arange((width + 1) // 2) / (width / 2))
+        angles = np.arange(positions)[:, np.newaxis] * frequencies
+        table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)[:, :width]
+        return tf.constant(table * math.sqrt(2) * self.stddev, dtype or "float32")
+
+    def get_config(self) -> dict[str, float]:
+        """Returns the constructor's arguments."""
+        return {"stddev": self.stddev}
 
 
 class DropoutNoise:
@@ -83,17 +107,24 @@ class Embeddings(keras.layers.Layer):
         super().__init__(**kwargs)
         self.config = config
 
-        def table(rows: int, name: str) -> keras.layers.Embedding:
+        def table(
+            rows: int, name: str, initializer: keras.initializers.Initializer
+        ) -> keras.layers.Embedding:
             return keras.layers.Embedding(
-                rows,
-                config.embedding_size,
-                embeddings_initializer=weight_initializer(config),
-                name=name,
+                rows, config.embedding_size, embeddings_initializer=initializer, name=name
             )
 
-        self.token_embedding = token_embedding or table(config.vocab_size, "token_embedding")
-        self.position_embedding = table(config.max_position_embeddings, "position_embedding")
-        self.type_embedding = table(config.type_vocab_size, "type_embedding")
+        normal = weight_initializer
+        of_positions = normal(config)
+        if config.position_initializer == "sinusoidal":
+            of_positions = SinusoidalInitializer(config.initializer_range)
+        self.token_embedding = token_embedding or table(
+            config.vocab_size, "token_embedding", normal(config)
+        )
+        self.position_embedding = table(
+            config.max_position_embeddings, "position_embedding", of_positions
+        )
+        self.type_embedding = table(config.type_vocab_size, "type_embedding", normal(config))
         self.layer_norm = keras.layers.LayerNormalization(
             epsilon=config.layer_norm_eps, name="layer_norm"
         )

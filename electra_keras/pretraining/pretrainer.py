@@ -220,7 +220,8 @@ class ElectraPretrainer(keras.Model):
             outputs["generator_nll"],
             outputs["generator_correct"],
             outputs["sampled_correct"],
-            tf.gather(masked.input_ids, masked.positions, batch_dims=1) == self.config.mask_token_id,
+            tf.gather(masked.input_ids, masked.positions, batch_dims=1)
+            == self.config.mask_token_id,
             batch["input_mask"],
             discriminator_nll,
             outputs["discriminator_logits"],

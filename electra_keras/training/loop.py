@@ -117,11 +117,11 @@ class Trainer:
             return 0
         self.summaries = SummaryWriter(self.model_dir, self.step) if self.chief else None
         self.progress = ProgressLine(options.train_steps, "steps", start=self.step)
-        run_steps = self._step_function()
+        run_steps = self.step_function()
         profile = options.profile_range()
         started, first_step = time.monotonic(), True
         with StopRequest(options.max_runtime) as stop:
-            iterator = self._iterator()
+            iterator = self.batches()
             while self.step < options.train_steps:
                 if profile and self.step == profile[0] and self.chief:
                     tf.profiler.experimental.start(str(self.model_dir / "logs" / "train"))
@@ -158,7 +158,8 @@ class Trainer:
         )
         return 0
 
-    def _iterator(self) -> Any:
+    def batches(self) -> Any:
+        """Returns an iterator of per-replica batches from the current step on."""
         make_dataset = partial(
             training_dataset,
             self.train_source,
@@ -170,7 +171,8 @@ class Trainer:
         )
         return iter(distribute(self.strategy, make_dataset))
 
-    def _step_function(self) -> Any:
+    def step_function(self) -> Any:
+        """Returns a function of (iterator, number of steps, vote to stop)."""
         strategy, model = self.strategy, self.model
 
         def update(batch: dict[str, tf.Tensor], stop_vote: tf.Tensor) -> tf.Tensor:

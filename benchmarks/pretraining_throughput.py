@@ -1,0 +1,139 @@
+"""Measures the pre-training step, from TFRecords on: prints one JSON object per model size.
+
+    python benchmarks/pretraining_throughput.py [--sizes=tiny,small,base] [--steps=20]
+
+Each size runs in a process of its own, on random tokens (the time does not depend on them) that are
+written to records first. With a GPU, give --precision=mixed_bfloat16 and the batch size that fits.
+
+Fields: `examples_per_second` and `step_seconds` from the median step; `cpu_seconds` of all threads per
+step; `first_step_seconds` from the start of the process to the end of the first step, compilation and
+imports included; `peak_memory_mb` of the process.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PROCESS_START = time.time()
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", default="tiny,small,base")
+    parser.add_argument("--steps", type=int, default=20, help="timed steps, after two others")
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--vocab_size", type=int, help="default: 8192 for tiny, else 30522")
+    parser.add_argument("--strategy", default="auto")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--jit_compile", default="auto", choices=["auto", "on", "off"])
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def write_records(directory: Path, args: argparse.Namespace, vocab_size: int) -> None:
+    import numpy as np
+    import tensorflow as tf
+
+    from electra_keras.data.records import serialize_example
+
+    rng = np.random.default_rng(0)
+    ones, zeros = [1] * args.length, [0] * args.length
+    with tf.io.TFRecordWriter(str(directory / "train.tfrecord")) as writer:
+        for _ in range(32 * args.batch_size):
+            ids = rng.integers(5, vocab_size, args.length)
+            ids[0], ids[-1] = 2, 3
+            writer.write(serialize_example(ids.tolist(), ones, zeros))
+
+
+def measure(args: argparse.Namespace) -> dict[str, object]:
+    """Runs in the process of one size."""
+    import tensorflow as tf
+
+    # isort: split
+    import keras
+
+    from electra_keras.config import ModelOptions, TrainingOptions
+    from electra_keras.data.pipeline import open_records
+    from electra_keras.data.records import find_records
+    from electra_keras.pretraining.pretrainer import ElectraPretrainer
+    from electra_keras.training import distribution
+    from electra_keras.training.flops import training_flops
+    from electra_keras.training.loop import Trainer
+    from electra_keras.training.optimizer import ElectraOptimizer
+
+    size = args.worker
+    vocab_size = args.vocab_size or (8192 if size == "tiny" else 30522)
+    strategy = distribution.make_strategy(args.strategy)
+    keras.config.set_dtype_policy(args.precision)
+    with tempfile.TemporaryDirectory() as directory:
+        before = time.time()
+        write_records(Path(directory), args, vocab_size)
+        preparation = time.time() - before
+        model_options = ModelOptions(model_size=size)
+        options = TrainingOptions(train_batch_size=args.batch_size).resolve(model_options)
+        config = model_options.resolve(vocab_size=vocab_size, max_seq_length=args.length)
+        with strategy.scope():
+            model = ElectraPretrainer(config)
+            optimizer = ElectraOptimizer(1e-4, dynamic_loss_scale=args.precision == "mixed_float16")
+            model.compile(optimizer, jit_compile=args.jit_compile)
+            optimizer.build(model.trainable_variables)
+        source = open_records(find_records(directory))
+        trainer = Trainer(
+            strategy, model, options, Path(directory), source, None, shuffle_buffer=1000, tokens=[]
+        )
+        run_steps, iterator = trainer.step_function(), trainer.batches()
+
+        def step() -> None:
+            run_steps(iterator, tf.constant(1), tf.constant(0.0)).numpy()
+
+        step()
+        first_step = time.time() - PROCESS_START - preparation
+        step()
+        times, cpu = [], time.process_time()
+        for _ in range(args.steps):
+            begun = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - begun)
+        cpu = (time.process_time() - cpu) / args.steps
+    median = statistics.median(times)
+    return {
+        "size": size,
+        "devices": distribution.describe(strategy),
+        "precision": args.precision,
+        "batch_size": args.batch_size,
+        "length": args.length,
+        "vocab_size": vocab_size,
+        "examples_per_second": round(args.batch_size / median, 2),
+        "step_seconds": round(median, 4),
+        "step_seconds_min": round(min(times), 4),
+        "step_seconds_max": round(max(times), 4),
+        "cpu_seconds": round(cpu, 4),
+        "gflops_per_second": round(training_flops(config) * args.batch_size / median / 1e9, 1),
+        "first_step_seconds": round(first_step, 1),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def main() -> None:
+    args = arguments()
+    if args.worker:
+        print(json.dumps(measure(args)))
+        return
+    for size in args.sizes.split(","):
+        command = [sys.executable, __file__, *sys.argv[1:], f"--worker={size}"]
+        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        subprocess.run(command, check=True, env=environment)
+
+
+if __name__ == "__main__":
+    main()
