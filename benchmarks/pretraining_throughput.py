@@ -62,9 +62,9 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     # isort: split
     import keras
 
-    from electra_keras.config import ModelOptions, TrainingOptions
     from electra_keras.data.pipeline import open_records
     from electra_keras.data.records import find_records
+    from electra_keras.options import ModelOptions, TrainingOptions
     from electra_keras.pretraining.pretrainer import ElectraPretrainer
     from electra_keras.training import distribution
     from electra_keras.training.flops import training_flops

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from electra_keras import flags as option_flags
-from electra_keras.config import DataOptions, ElectraConfig, ModelOptions, TrainingOptions
+from electra_keras.config import ElectraConfig
 from electra_keras.console import UsageError, UserError, run_main
+from electra_keras.options import DataOptions, ModelOptions, TrainingOptions
 
 # isort: split
 # After electra_keras.console, which sets TensorFlow's log level.

@@ -11,6 +11,7 @@ from tests.runs import REPOSITORY
 LAYERS = {
     "console": 0,
     "config": 1,
+    "options": 1,
     "text": 2,
     "modeling": 2,
     "data": 3,

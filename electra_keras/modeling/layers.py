@@ -176,7 +176,8 @@ class SelfAttention(keras.layers.Layer):
         mixed = tf.reshape(self.query_key_value(hidden), [batch, length, 3, heads, width // heads])
         query, key, value = tf.unstack(tf.transpose(mixed, [2, 0, 3, 1, 4]))
         query *= tf.constant((width // heads) ** -0.5, query.dtype)
-        scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32) + attention_bias
+        scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
+        scores += tf.cast(attention_bias, tf.float32)  # Keras has cast it to the compute dtype
         weights = tf.cast(tf.nn.softmax(scores), value.dtype)
         weights = dropout(weights, self.config.attention_probs_dropout_prob, noise)
         context = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])

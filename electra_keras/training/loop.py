@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from electra_keras.config import TrainingOptions
 from electra_keras.console import ProgressLine, UserError, format_duration
 from electra_keras.data.pipeline import ReadableRecords, explain_read_error, training_dataset
+from electra_keras.options import TrainingOptions
 from electra_keras.pretraining import statistics
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
 from electra_keras.training.checkpoints import CheckpointStore, write_file
@@ -361,7 +361,8 @@ class Trainer:
             self.summaries.flush()
             self.progress.clear()
             logging.info(
-                "step %d validation  generator at [MASK] %.3f  discriminator %.4f  auc %.3f  recall %.3f%s",
+                "step %d validation  generator at [MASK] %.3f  discriminator %.4f  auc %.3f  "
+                "recall %.3f%s",
                 self.step, metrics["generator_masked_loss"], metrics["discriminator_loss"],
                 metrics["discriminator_auc"], metrics["discriminator_recall"],
                 "  (best)" if better else "",

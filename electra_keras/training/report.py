@@ -55,8 +55,8 @@ def print_verdicts(examples: list[list[dict[str, Any]]], file: TextIO, limit: in
     )  # fmt: skip
     if color:
         print(
-            f"  {_GREEN}green{_RESET} marked, and replaced; {_BOLD_RED}red{_RESET} marked, but original; "
-            "(was: ...) the original of a replaced token",
+            f"  {_GREEN}green{_RESET} marked, and replaced; {_BOLD_RED}red{_RESET} marked, but "
+            "original; (was: ...) the original of a replaced token",
             file=file,
         )
     else:

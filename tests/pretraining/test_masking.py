@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from electra_keras.config import ModelOptions
+from electra_keras.options import ModelOptions
 from electra_keras.pretraining.masking import (
     MaskedTokens,
     MaskingNoise,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from electra_keras.config import ModelOptions
 from electra_keras.modeling.layers import DropoutNoise, dropout
+from electra_keras.options import ModelOptions
 from electra_keras.pretraining import statistics
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
 from electra_keras.training.optimizer import ElectraOptimizer

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from electra_keras.config import ModelOptions
+from electra_keras.options import ModelOptions
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
 from electra_keras.training.optimizer import ElectraOptimizer
 from electra_keras.training.schedules import WarmupPolynomialDecay
