@@ -106,7 +106,12 @@ class ElectraPretrainer(keras.Model):
         Keras itself must not compile the whole step: XLA's random numbers are slow on CPU, and the
         all-reduce stays outside.
         """
-        super().compile(optimizer=optimizer, jit_compile=False, **kwargs)
+        super().compile(
+            optimizer=optimizer,
+            jit_compile=False,
+            auto_scale_loss=False,  # Keras looks at the first replica's gradients only
+            **kwargs,
+        )
         self.use_xla = jit_compile in ("auto", "on", True)
 
     # ------------------------------------------------------------------------------------------

@@ -110,11 +110,14 @@ class CheckpointStore:
         """Makes `checkpoints/best` a copy of a checkpoint."""
         best = self.directory / "best"
         temporary = self.directory / f"best{_TEMPORARY}{os.getpid()}"
+        old = self.directory / f"best-old{_TEMPORARY}{os.getpid()}"
         try:
             # Hard links: no second copy while the other stands.
             shutil.copytree(checkpoint, temporary, copy_function=_link)
-            shutil.rmtree(best, ignore_errors=True)
+            if best.exists():
+                os.replace(best, old)
             os.replace(temporary, best)
+            shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(f"cannot write {best}: {error.strerror or error}") from error
@@ -131,7 +134,12 @@ class CheckpointStore:
         path = next(reversed(steps.values()))
         for name, part in self.parts.items():
             _restore(part, path, name)
-        return read_state(path)
+        state = read_state(path)
+        best = self.directory / "best"
+        best_step = (state["best"] or {}).get("step")
+        if best_step in steps and not (best.is_dir() and read_state(best)["step"] == best_step):
+            self.save_best(steps[best_step])  # the run was killed between the two
+        return state
 
     def _remove_leftovers(self) -> None:
         """Deletes what a killed run left half-written."""

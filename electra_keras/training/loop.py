@@ -72,7 +72,8 @@ class Trainer:
         self.window_steps = 0
         self.best: dict[str, float] | None = None
         self.watch = CollapseWatch(first_step=max(2_000, options.train_steps // 4))
-        self.seconds = 0.0  # of training, in this window; not part of the state
+        # Not part of the state: how many steps of this window were timed, and how long they took.
+        self.timed_steps, self.seconds = 0, 0.0
 
     # --- state ----------------------------------------------------------------------------------
 
@@ -138,6 +139,7 @@ class Trainer:
                     first_step = False
                 else:
                     self.seconds += time.monotonic() - begun
+                    self.timed_steps += count
                 self._account(rows)
                 if profile and self.step == profile[1] + 1 and self.chief:
                     tf.profiler.experimental.stop()
@@ -287,11 +289,12 @@ class Trainer:
         """Returns throughput since the last record; none before a step has been timed."""
         if not self.seconds:
             return {}
-        steps_per_second = self.window_steps / self.seconds
+        steps_per_second = self.timed_steps / self.seconds
+        tokens = self.window[statistics.SUMS.index("tokens")] / self.window_steps
         batch_size = self.options.train_batch_size
         rates = {
             "examples_per_second": steps_per_second * batch_size,
-            "tokens_per_second": self.window[statistics.SUMS.index("tokens")] / self.seconds,
+            "tokens_per_second": steps_per_second * tokens,
         }
         if self.options.peak_teraflops:
             flops = training_flops(self.model.config) * rates["examples_per_second"]
@@ -312,7 +315,7 @@ class Trainer:
         warning = self.watch.update(step, metrics)
         metrics |= self._rates()
         self.window[:] = 0
-        self.window_steps, self.seconds = 0, 0.0
+        self.window_steps, self.timed_steps, self.seconds = 0, 0, 0.0
         if not self.chief:
             return
         self.summaries.scalars("train", step, metrics)
