@@ -78,6 +78,7 @@ def run_main(main: Callable[[], int | None]) -> None:
         )
         absl_logging.get_absl_handler().addFilter(_is_ours_or_important)
         absl_logging.set_verbosity(absl_logging.INFO)
+        logging.getLogger("tensorflow").setLevel(logging.WARNING)
         try:
             sys.exit(main() or 0)
         except UserError as error:

@@ -1,9 +1,11 @@
 """Pre-trains ELECTRA: python -m electra_keras.train --flagfile=configs/small.cfg"""
 
 import dataclasses
+import io
 import shutil
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from electra_keras import flags as option_flags
 from electra_keras.config import ElectraConfig
@@ -86,8 +88,8 @@ def main() -> int:
         logging.info("weights from %s, optimizer fresh", path)
     log_run(strategy, model, options, train_source)
     exit_code = trainer.run()
-    if exit_code == 0 and chief and evaluator is not None and trainer.best is not None:
-        print_report(trainer, train_records)
+    if exit_code == 0 and trainer.best is not None:
+        print_report(trainer, train_records, sys.stdout if chief else io.StringIO())
     return exit_code
 
 
@@ -265,11 +267,13 @@ def log_run(
     )
 
 
-def print_report(trainer: Trainer, records: RecordSet) -> None:
-    """Prints the best checkpoint's validation metrics and some verdicts."""
-    evaluator = trainer.evaluator
+def print_report(trainer: Trainer, records: RecordSet, file: TextIO) -> None:
+    """Prints the best checkpoint's validation metrics and some verdicts.
+
+    All workers must call it: loading weights and judging examples are collective.
+    """
     checkpoints.load_weights(trainer.model, trainer.model_dir, "best")
-    examples = evaluator.examples(5)
+    examples = trainer.evaluator.examples(5)
     verdicts = token_verdicts(
         examples["input_ids"],
         examples["corrupted_ids"],
@@ -277,10 +281,10 @@ def print_report(trainer: Trainer, records: RecordSet) -> None:
         examples["discriminator_logits"],
         trainer.tokens,
     )
-    print(f"\nbest checkpoint, step {trainer.best['step']} of {trainer.step}", file=sys.stdout)
-    report.print_metrics(trainer.best, records.metadata, sys.stdout)
-    report.print_verdicts(verdicts, sys.stdout)
-    report.print_next_steps(trainer.model_dir)
+    print(f"\nbest checkpoint, step {trainer.best['step']} of {trainer.step}", file=file)
+    report.print_metrics(trainer.best, records.metadata, file)
+    report.print_verdicts(verdicts, file)
+    report.print_next_steps(trainer.model_dir, file)
 
 
 if __name__ == "__main__":

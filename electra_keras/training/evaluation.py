@@ -34,6 +34,11 @@ def distribute(
     return strategy.distribute_datasets_from_function(make)
 
 
+def with_static_shape(batch: dict[str, tf.Tensor], rows: int, length: int) -> dict[str, tf.Tensor]:
+    """Returns the batch with the shape that MultiWorkerMirroredStrategy has forgotten."""
+    return {name: tf.ensure_shape(values, [rows, length]) for name, values in batch.items()}
+
+
 class Evaluator:
     """Evaluates a model on all validation records (or a number of batches), the same way each time.
 
@@ -53,6 +58,8 @@ class Evaluator:
         max_batches: int | None = None,
     ) -> None:
         self.strategy, self.model = strategy, model
+        rows = global_batch_size // strategy.num_replicas_in_sync
+        length = source.records.max_seq_length
         self.num_batches = num_evaluation_batches(source, global_batch_size, max_batches)
         self.dataset = distribute(
             strategy,
@@ -65,14 +72,18 @@ class Evaluator:
             ),
         )
 
-        @tf.function
+        def evaluate(batch: dict[str, tf.Tensor], step: tf.Tensor) -> tf.Tensor:
+            return model.evaluation_statistics(with_static_shape(batch, rows, length), step)
+
+        @tf.function(autograph=False)
         def statistics_of(batch: dict[str, tf.Tensor], step: tf.Tensor) -> tf.Tensor:
-            per_replica = strategy.run(model.evaluation_statistics, args=(batch, step))
+            per_replica = strategy.run(evaluate, args=(batch, step))
             return strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
 
-        @tf.function
-        def corrupt(batch: dict[str, tf.Tensor]) -> tuple[dict, dict]:
+        @tf.function(autograph=False)
+        def corrupt(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             def judge(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+                batch = with_static_shape(batch, rows, length)
                 _, outputs = model.corrupt(batch, tf.constant(0))
                 names = ("corrupted_ids", "discriminator_logits")
                 return {name: outputs[name] for name in names}

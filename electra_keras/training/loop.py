@@ -19,7 +19,7 @@ from electra_keras.pretraining.pretrainer import ElectraPretrainer
 from electra_keras.training.checkpoints import CheckpointStore, write_file
 from electra_keras.training.collapse import CollapseWatch
 from electra_keras.training.distribution import is_chief
-from electra_keras.training.evaluation import Evaluator, distribute
+from electra_keras.training.evaluation import Evaluator, distribute, with_static_shape
 from electra_keras.training.flops import training_flops
 from electra_keras.training.stopping import StopRequest
 from electra_keras.training.summaries import SummaryWriter, token_verdicts, verdicts_markdown
@@ -155,10 +155,23 @@ class Trainer:
                     return stop.exit_code
         self.save()
         self._close()
+        self._wait_for_all()
         logging.info(
             "trained to step %d in %s", self.step, format_duration(time.monotonic() - started)
         )
         return 0
+
+    def _wait_for_all(self) -> None:
+        """Returns when every worker is here: the chief's files are then complete."""
+        strategy = self.strategy
+
+        @tf.function
+        def count() -> tf.Tensor:
+            return strategy.reduce(
+                tf.distribute.ReduceOp.SUM, strategy.run(lambda: tf.constant(1.0)), axis=None
+            )
+
+        count()
 
     def batches(self) -> Any:
         """Returns an iterator of per-replica batches from the current step on."""
@@ -176,9 +189,13 @@ class Trainer:
     def step_function(self) -> Any:
         """Returns a function of (iterator, number of steps, vote to stop)."""
         strategy, model = self.strategy, self.model
+        rows = self.options.train_batch_size // strategy.num_replicas_in_sync
 
+        # Converting the model's code would only take time: it has no Python control flow to convert.
+        @tf.autograph.experimental.do_not_convert
         def update(batch: dict[str, tf.Tensor], stop_vote: tf.Tensor) -> tf.Tensor:
             learning_rate = model.optimizer.current_rate()
+            batch = with_static_shape(batch, rows, model.config.max_seq_length)
             step_statistics = model.training_update(batch)
             extras = tf.stack(
                 [
@@ -194,12 +211,12 @@ class Trainer:
         def run_steps(iterator: Any, count: tf.Tensor, stop_vote: tf.Tensor) -> tf.Tensor:
             """Makes `count` steps; returns what each reports, [count, SIZE + extras]."""
             width = statistics.SIZE + len(_EXTRAS)
-            rows = tf.TensorArray(tf.float32, size=count, element_shape=[width])
+            reports = tf.TensorArray(tf.float32, size=count, element_shape=[width])
             for i in tf.range(count):
                 per_replica = strategy.run(update, args=(next(iterator), stop_vote))
-                row = strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
-                rows = rows.write(i, row)
-            return rows.stack()
+                report = strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
+                reports = reports.write(i, report)
+            return reports.stack()
 
         return run_steps
 
@@ -320,13 +337,13 @@ class Trainer:
             return
         self.summaries.scalars("train", step, metrics)
         self.progress.clear()
-        rate = metrics.get("examples_per_second", math.nan)
+        rate = metrics.get("examples_per_second")
         logging.info(
             "step %d/%d  loss %.3f  generator at [MASK] %.3f  discriminator %.4f  auc %.3f  lr %.2e  "
-            "%.1f examples/s",
+            "%s examples/s",
             step, self.options.train_steps, metrics["loss"], metrics["generator_masked_loss"],
             metrics["discriminator_loss"], metrics["discriminator_auc"], metrics["learning_rate"],
-            rate,
+            "-" if rate is None else f"{rate:.1f}",
         )  # fmt: skip
         if warning:
             logging.warning("%s", warning)

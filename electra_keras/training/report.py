@@ -1,6 +1,5 @@
 """What a run has learned, printed for a person."""
 
-import sys
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -88,7 +87,7 @@ def print_verdicts(examples: list[list[dict[str, Any]]], file: TextIO, limit: in
         print(f"\n  {line}\n  ({hits} of {count} found)", file=file)
 
 
-def print_next_steps(model_dir: Path, file: TextIO = sys.stdout) -> None:
+def print_next_steps(model_dir: Path, file: TextIO) -> None:
     """Prints where the results are and how to look at them."""
     print(
         f"\nmodel directory   {model_dir}\n"
