@@ -7,9 +7,9 @@ mkdir -p "$DATA"
 step() { echo "+ $*" >&2; "$@"; }
 [ -e "$DATA/corpus.txt" ] || step python -m data_tools.extract_wikipedia --output="$DATA/corpus.txt"
 [ -e "$DATA/vocab.txt" ] || step python -m data_tools.build_vocab --input="$DATA/corpus.txt" \
-  --output="$DATA/vocab.txt" --vocab_size=512 --limit_alphabet=100
+  --output="$DATA/vocab.txt" --vocab_size=128 --limit_alphabet=45
 [ -e "$DATA/records" ] || step python -m data_tools.build_pretraining_data --input="$DATA/corpus.txt" \
-  --vocab_file="$DATA/vocab.txt" --output_dir="$DATA/records" --max_seq_length=64 \
+  --vocab_file="$DATA/vocab.txt" --output_dir="$DATA/records" --max_seq_length=32 \
   --validation_fraction=0.05
 step python -m electra_keras.train --flagfile=configs/quickstart.cfg \
   --data_dir="$DATA/records" --model_dir="$RUN"

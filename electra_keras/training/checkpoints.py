@@ -158,7 +158,7 @@ def _link(source: str, target: str) -> None:
 def _restore(checkpoint: tf.train.Checkpoint, path: Path, name: str) -> None:
     try:
         checkpoint.read(str(path / name)).assert_consumed()
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
+    except Exception as error:  # TensorFlow turns bad files into many types, IndexError among them
         message = str(getattr(error, "message", error)).strip().splitlines()[0]
         raise UserError(
             f"checkpoint {path} cannot be read ({message}): if it is damaged, delete that directory and "

@@ -71,7 +71,7 @@ class Trainer:
         self.window = np.zeros(statistics.SIZE + len(_EXTRAS))  # sums since the last log record
         self.window_steps = 0
         self.best: dict[str, float] | None = None
-        self.watch = CollapseWatch(first_step=max(2_000, options.train_steps // 4))
+        self.watch = CollapseWatch(first_step=max(2_000, options.train_steps // 2))
         # Not part of the state: how many steps of this window were timed, and how long they took.
         self.timed_steps, self.seconds = 0, 0.0
 
