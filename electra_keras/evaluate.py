@@ -1,6 +1,7 @@
 """Evaluates a pre-trained model: python -m electra_keras.evaluate --model_dir=... --data_dir=..."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def main() -> int:
     metrics = evaluator.metrics(progress.update)
     progress.clear()
     if _JSON.value:
-        print(json.dumps(metrics))
+        finite = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
+        print(json.dumps(finite))
     else:
         report.print_metrics(metrics, records.metadata, sys.stdout)
     return 0

@@ -72,6 +72,7 @@ class Trainer:
         self.window_steps = 0
         self.best: dict[str, float] | None = None
         self.watch = CollapseWatch(first_step=max(2_000, options.train_steps // 2))
+        self.profiling = False
         # Not part of the state: how many steps of this window were timed, and how long they took.
         self.timed_steps, self.seconds = 0, 0.0
 
@@ -126,6 +127,7 @@ class Trainer:
             while self.step < options.train_steps:
                 if profile and self.step == profile[0] and self.chief:
                     tf.profiler.experimental.start(str(self.model_dir / "logs" / "train"))
+                    self.profiling = True
                 count = self._steps_to_next_event(profile)
                 begun = time.monotonic()
                 try:
@@ -141,8 +143,8 @@ class Trainer:
                     self.seconds += time.monotonic() - begun
                     self.timed_steps += count
                 self._account(rows)
-                if profile and self.step == profile[1] + 1 and self.chief:
-                    tf.profiler.experimental.stop()
+                if profile and self.step > profile[1]:
+                    self._stop_profile()
                 self._events()
                 # Votes of all workers, so that all stop at the same step.
                 if rows[-1, -1] > 0 and self.step < options.train_steps:
@@ -389,7 +391,13 @@ class Trainer:
             )  # fmt: skip
         return better
 
+    def _stop_profile(self) -> None:
+        if self.profiling:
+            tf.profiler.experimental.stop()
+            self.profiling = False
+
     def _close(self) -> None:
+        self._stop_profile()
         self.progress.clear()
         if self.summaries is not None:
             self.summaries.close()

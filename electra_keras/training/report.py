@@ -1,5 +1,6 @@
 """What a run has learned, printed for a person."""
 
+import math
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,7 +18,7 @@ def print_metrics(metrics: dict[str, float], metadata: Metadata | None, file: Te
     unigram = None
     if metadata is not None:
         unigram = metadata.validation_unigram_cross_entropy or metadata.unigram_entropy
-    replaced = metrics["replaced_share"]
+    replaced, precision = metrics["replaced_share"], metrics["discriminator_precision"]
     rows = [
         (
             "generator loss at [MASK] (nats)",
@@ -33,7 +34,11 @@ def print_metrics(metrics: dict[str, float], metadata: Metadata | None, file: Te
             f"{1 - replaced:.1%} (calling every token original)",
         ),
         ("discriminator recall", f"{metrics['discriminator_recall']:.1%}", "0.0% (the same)"),
-        ("discriminator precision", f"{metrics['discriminator_precision']:.1%}", f"{replaced:.1%}"),
+        (
+            "discriminator precision",
+            "-" if math.isnan(precision) else f"{precision:.1%}",
+            f"{replaced:.1%} (flagging at random)",
+        ),
     ]
     print(f"\n{'held-out text':<34}{'reached':>9}   without learning", file=file)
     for name, reached, chance in rows:
