@@ -274,13 +274,7 @@ def print_report(trainer: Trainer, records: RecordSet, file: TextIO) -> None:
     """
     checkpoints.load_weights(trainer.model, trainer.model_dir, "best")
     examples = trainer.evaluator.examples(5)
-    verdicts = token_verdicts(
-        examples["input_ids"],
-        examples["corrupted_ids"],
-        examples["input_mask"],
-        examples["discriminator_logits"],
-        trainer.tokens,
-    )
+    verdicts = token_verdicts(examples, trainer.tokens)
     print(f"\nbest checkpoint, step {trainer.best['step']} of {trainer.step}", file=file)
     report.print_metrics(trainer.best, records.metadata, file)
     report.print_verdicts(verdicts, file)

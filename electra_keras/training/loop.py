@@ -22,7 +22,7 @@ from electra_keras.training.distribution import is_chief
 from electra_keras.training.evaluation import Evaluator, distribute, with_static_shape
 from electra_keras.training.flops import training_flops
 from electra_keras.training.stopping import StopRequest
-from electra_keras.training.summaries import SummaryWriter, token_verdicts, verdicts_markdown
+from electra_keras.training.summaries import SummaryWriter, token_verdicts
 
 # What a step reports behind its statistics; the same on every replica, so their mean is taken.
 _EXTRAS = ("gradient_norm", "learning_rate", "loss_scale", "stop_votes")
@@ -372,14 +372,7 @@ class Trainer:
         examples = self.evaluator.examples(4)
         if self.chief:
             self.summaries.scalars("validation", self.step, metrics)
-            verdicts = token_verdicts(
-                examples["input_ids"],
-                examples["corrupted_ids"],
-                examples["input_mask"],
-                examples["discriminator_logits"],
-                self.tokens,
-            )
-            self.summaries.text(self.step, "corrupted examples", verdicts_markdown(verdicts))
+            self.summaries.verdicts(self.step, token_verdicts(examples, self.tokens))
             self.summaries.flush()
             self.progress.clear()
             logging.info(

@@ -60,10 +60,10 @@ class SummaryWriter:
             for variable in variables:
                 tf.summary.histogram(variable.path, keras.ops.convert_to_numpy(variable))
 
-    def text(self, step: int, name: str, markdown: str) -> None:
-        """Writes a text summary of the validation split."""
+    def verdicts(self, step: int, examples: list[list[dict[str, Any]]]) -> None:
+        """Writes what `token_verdicts` returned as a text summary of the validation split."""
         with self._writers["validation"].as_default(step=step):
-            tf.summary.text(name, markdown)
+            tf.summary.text("corrupted examples", verdicts_markdown(examples))
 
     def flush(self) -> None:
         """Writes everything to disk."""
@@ -98,18 +98,18 @@ def verdicts_markdown(examples: list[list[dict[str, Any]]]) -> str:
 
 
 def token_verdicts(
-    original_ids: np.ndarray,
-    corrupted_ids: np.ndarray,
-    input_mask: np.ndarray,
-    logits: np.ndarray,
-    tokens: list[str],
+    examples: dict[str, np.ndarray], tokens: list[str]
 ) -> list[list[dict[str, Any]]]:
     """Returns each example's tokens with what they were and the discriminator's verdict.
 
-    All arrays are [batch, length]; `tokens` is the vocabulary.
+    Args:
+        examples: `input_ids`, `input_mask`, `corrupted_ids`, `discriminator_logits`, all
+            [batch, length] (`Evaluator.examples`).
+        tokens: the vocabulary.
     """
     with np.errstate(over="ignore"):
-        probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        probabilities = 1 / (1 + np.exp(-examples["discriminator_logits"].astype(np.float64)))
+    columns = (examples["input_ids"], examples["corrupted_ids"], examples["input_mask"])
     return [
         [
             {
@@ -121,5 +121,5 @@ def token_verdicts(
             for original, corrupted, real, probability in zip(*rows, strict=True)
             if real
         ]
-        for rows in zip(original_ids, corrupted_ids, input_mask, probabilities, strict=True)
+        for rows in zip(*columns, probabilities, strict=True)
     ]

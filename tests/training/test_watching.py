@@ -70,13 +70,13 @@ def test_records_after_the_resumed_step_are_dropped(tmp_path):
 
 
 def verdicts():
-    return token_verdicts(
-        np.array([[0, 1, 2, 3]]),
-        np.array([[0, 2, 2, 1]]),
-        np.array([[1, 1, 1, 0]]),
-        np.array([[-3.0, 2.0, 1.0, 5.0]]),
-        ["[CLS]", "one", "two", "three"],
-    )
+    examples = {
+        "input_ids": np.array([[0, 1, 2, 3]]),
+        "corrupted_ids": np.array([[0, 2, 2, 1]]),
+        "input_mask": np.array([[1, 1, 1, 0]]),
+        "discriminator_logits": np.array([[-3.0, 2.0, 1.0, 5.0]]),
+    }
+    return token_verdicts(examples, ["[CLS]", "one", "two", "three"])
 
 
 def test_verdicts_in_markdown_and_plain_text():
