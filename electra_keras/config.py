@@ -116,6 +116,8 @@ class ElectraConfig:
             require(value in allowed, f"{name} must be one of {', '.join(allowed)}: {value!r}")
         require(0 < self.mask_prob < 1, f"mask_prob must be between 0 and 1: {self.mask_prob}")
         require(0 <= self.mask_token_prob <= 1, "mask_token_prob must be in [0, 1]")
+        for name in ("generator_weight", "discriminator_weight"):
+            require(getattr(self, name) >= 0, f"{name} must not be negative")
         require(self.temperature > 0, f"temperature must be above 0: {self.temperature}")
         require(
             self.generator.vocab_size == self.discriminator.vocab_size,

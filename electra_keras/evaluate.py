@@ -1,5 +1,6 @@
 """Evaluates a pre-trained model: python -m electra_keras.evaluate --model_dir=... --data_dir=..."""
 
+import dataclasses
 import json
 import math
 import sys
@@ -49,6 +50,7 @@ def main() -> int:
         raise UserError(
             f"the records were built with another vocabulary than {model_dir / 'vocab.txt'}"
         )
+    config = dataclasses.replace(config, max_seq_length=records.max_seq_length)
     strategy = distribution.make_strategy("one_device")
     with strategy.scope():
         model = ElectraPretrainer(config)

@@ -10,6 +10,10 @@ from absl import flags
 Options = TypeVar("Options")
 
 
+# What was meant for one start only, and would delete the run that the flagfile reproduces.
+_ONCE = ("fresh", "overwrite")
+
+
 def _value_type(annotation: Any) -> tuple[type, bool]:
     """Returns the plain type of an annotation such as `int | None`, and whether None is allowed."""
     if isinstance(annotation, types.UnionType):
@@ -52,7 +56,7 @@ def to_flagfile(*options: Any) -> str:
     for group in options:
         for field in dataclasses.fields(group):
             value = getattr(group, field.name)
-            if value is None:
+            if value is None or field.name in _ONCE:
                 continue
             if isinstance(value, bool):
                 value = str(value).lower()

@@ -247,6 +247,11 @@ class TrainingOptions:
         )
         require(self.warmup_steps is None or self.warmup_steps >= 0, "--warmup_steps must be >= 0")
         require(not (self.overwrite and not self.fresh), "--overwrite needs --fresh")
+        require(0 <= self.seed < 2**31, f"--seed must be between 0 and 2^31 - 1: {self.seed}")
+        require(self.lr_decay_power > 0, "--lr_decay_power must be above 0")
+        for name in ("model_dir", "init_from"):
+            value = getattr(self, name)
+            require(value is None or "://" not in value, f"--{name} must be a local path: {value}")
         if self.profile_steps is not None:
             self.profile_range()
 

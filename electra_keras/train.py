@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -55,6 +56,13 @@ def main() -> int:
     validation_source = None
     if validation_records is not None:
         validation_source = open_records(validation_records, data_options.skip_bad_records)
+    if options.train_batch_size > train_source.num_examples:
+        raise UsageError(
+            f"--train_batch_size={options.train_batch_size} is more than the "
+            f"{train_source.num_examples} training examples"
+        )
+    if options.init_from:
+        check_init_from(Path(options.init_from), model_dir, vocabulary)
     chief = distribution.is_chief(strategy)
     if chief:
         prepare_model_dir(model_dir, config, vocabulary, options)
@@ -88,7 +96,8 @@ def main() -> int:
         logging.info("weights from %s, optimizer fresh", path)
     log_run(strategy, model, options, train_source)
     exit_code = trainer.run()
-    if exit_code == 0 and trainer.best is not None:
+    finished = trainer.step >= options.train_steps
+    if finished and trainer.best is not None and trainer.evaluator is not None:
         print_report(trainer, train_records, sys.stdout if chief else io.StringIO())
     return exit_code
 
@@ -122,6 +131,10 @@ def find_splits(options: DataOptions) -> tuple[RecordSet, RecordSet | None]:
     if options.validation_files:
         validation = find_records(options.validation_files, "validation")
     elif train.metadata is not None and "validation" in train.metadata.splits:
+        validation = find_records(options.data_dir or options.train_files, "validation")
+    elif options.data_dir and tf.io.gfile.glob(
+        os.path.join(options.data_dir, "validation*tfrecord*")
+    ):
         validation = find_records(options.data_dir, "validation")
     if validation is None:
         logging.warning(
@@ -154,6 +167,15 @@ def find_vocabulary(options: DataOptions, records: RecordSet, model_dir: Path) -
     return vocabulary
 
 
+def check_init_from(init_from: Path, model_dir: Path, vocabulary: Vocabulary) -> None:
+    """Checks what can be checked of --init_from before anything is written or deleted."""
+    if init_from.resolve() == model_dir.resolve():
+        raise UsageError("--init_from is the --model_dir itself: leave it out to continue the run")
+    checkpoints.find_checkpoint(init_from)
+    if Vocabulary.load(str(init_from / "vocab.txt")).sha256 != vocabulary.sha256:
+        raise UsageError(f"--init_from={init_from} has another vocabulary than this run")
+
+
 def make_config(options: ModelOptions, records: RecordSet, vocabulary: Vocabulary) -> ElectraConfig:
     """Returns the model's configuration, checked against the records."""
     if options.max_seq_length not in (None, records.max_seq_length):
@@ -183,16 +205,20 @@ def prepare_model_dir(
         UserError: it belongs to another configuration, or --fresh would overwrite it.
     """
     steps = checkpoints.checkpoint_steps(model_dir)
-    if options.fresh and steps:
-        if not options.overwrite:
+    if options.fresh:
+        if steps and not options.overwrite:
             raise UsageError(
                 f"--fresh: {model_dir} holds a run at step {max(steps)}; add --overwrite to delete it, "
                 "or choose another --model_dir"
             )
-        for name in ("checkpoints", "logs"):
-            shutil.rmtree(model_dir / name, ignore_errors=True)
-        for name in ("metrics.jsonl", "config.json", "vocab.txt"):
-            (model_dir / name).unlink(missing_ok=True)
+        try:
+            for name in ("checkpoints", "logs"):
+                if (model_dir / name).exists():
+                    shutil.rmtree(model_dir / name)
+            for name in ("metrics.jsonl", "config.json", "vocab.txt"):
+                (model_dir / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot delete the run in {model_dir}: {error.strerror}") from error
         steps = {}
     if steps:
         theirs = dataclasses.asdict(checkpoints.read_config(model_dir))

@@ -6,7 +6,7 @@ import struct
 import tensorflow as tf
 from absl import logging
 
-from electra_keras.console import ProgressLine, UsageError
+from electra_keras.console import ProgressLine, UsageError, UserError
 from electra_keras.data.records import FileScan, RecordsError, RecordSet, parse_batch, scan_file
 
 _FILES_AT_ONCE = 16
@@ -109,6 +109,25 @@ def _damaged(path: str, record: int) -> RecordsError:
         f"{path} is truncated or corrupt at record {record}: build or copy it again, or train with "
         "--skip_bad_records"
     )
+
+
+def explain_error(error: tf.errors.OpError, source: ReadableRecords) -> UserError:
+    """Returns what a TensorFlow error in a loop over records means, for a person."""
+    records = source.records
+    message = (error.message or repr(error)).strip()
+    if "not below the vocabulary" in message:
+        return RecordsError(
+            f"a token id in {records.files[0]} or its like is not below the vocabulary size: the "
+            "records were built with another vocabulary"
+        )
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return UserError(
+            "out of memory: lower the batch size, or raise --gradient_accumulation_steps "
+            f"({message.splitlines()[0]})"
+        )
+    if isinstance(error, tf.errors.DataLossError) or "arse" in message:
+        return explain_read_error(records)
+    return UserError(f"TensorFlow stopped: {message.splitlines()[0]}")
 
 
 def explain_read_error(records: RecordSet) -> RecordsError:

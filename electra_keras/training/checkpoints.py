@@ -5,6 +5,7 @@ MODEL_DIR/checkpoints/step-00001000/   weights and optimizer (tf.train.Checkpoin
 MODEL_DIR/checkpoints/best/            the same, of the best validation metric
 """
 
+import dataclasses
 import json
 import os
 import re
@@ -22,6 +23,13 @@ from electra_keras.pretraining.pretrainer import ElectraPretrainer
 
 _STEP = re.compile(r"step-(\d{8,})$")
 _TEMPORARY = ".incomplete-"
+# Encoder fields that may differ between a model and the weights it starts from.
+_NOT_IN_THE_WEIGHTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "initializer_range",
+    "position_initializer",
+)
 
 
 def write_file(path: Path, text: str) -> None:
@@ -62,6 +70,7 @@ class CheckpointStore:
         model_dir: the run directory.
         model, optimizer: what is saved; built.
         keep: how many checkpoints stay, besides the best one.
+        chief: whether this process writes; others only read.
     """
 
     def __init__(
@@ -70,9 +79,10 @@ class CheckpointStore:
         model: ElectraPretrainer,
         optimizer: keras.optimizers.Optimizer,
         keep: int,
+        chief: bool = True,
     ) -> None:
         self.directory = model_dir / "checkpoints"
-        self.model_dir, self.keep = model_dir, keep
+        self.model_dir, self.keep, self.chief = model_dir, keep, chief
         self.parts = {
             "weights": _by_path(model.trainable_variables),
             "optimizer": _by_path(optimizer.variables),
@@ -137,7 +147,11 @@ class CheckpointStore:
         state = read_state(path)
         best = self.directory / "best"
         best_step = (state["best"] or {}).get("step")
-        if best_step in steps and not (best.is_dir() and read_state(best)["step"] == best_step):
+        if (
+            self.chief
+            and best_step in steps
+            and not (best.is_dir() and read_state(best)["step"] == best_step)
+        ):
             self.save_best(steps[best_step])  # the run was killed between the two
         return state
 
@@ -220,12 +234,18 @@ def load_weights(model: ElectraPretrainer, model_dir: Path, which: str = "best")
         UserError: no such checkpoint, or one of another configuration.
     """
     theirs, ours = read_config(model_dir), model.config
-    for name in ("discriminator", "generator", "embedding_sharing"):
-        if getattr(theirs, name) != getattr(ours, name):
-            raise UserError(
-                f"{model_dir} has another model: {name} is {getattr(theirs, name)}, "
-                f"here {getattr(ours, name)}"
-            )
+    if theirs.embedding_sharing != ours.embedding_sharing:
+        raise UserError(
+            f"{model_dir} has another model: embedding_sharing is {theirs.embedding_sharing}, here "
+            f"{ours.embedding_sharing}"
+        )
+    for network in ("discriminator", "generator"):
+        for name, value in dataclasses.asdict(getattr(theirs, network)).items():
+            wanted = getattr(getattr(ours, network), name)
+            if value != wanted and name not in _NOT_IN_THE_WEIGHTS:
+                raise UserError(
+                    f"{model_dir} has another model: {name} of the {network} is {value}, here {wanted}"
+                )
     path = find_checkpoint(model_dir, which)
     _restore(_by_path(model.trainable_variables), path, "weights")
     return path

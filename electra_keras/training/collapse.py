@@ -11,7 +11,7 @@ class CollapseWatch:
     """Warns once for each way in which training can silently fail.
 
     Attributes:
-        first_step: windows before this step do not count: every run starts like a collapsed one.
+        first_step: before this step a low recall does not count: every run starts with one.
         low_recall, easy_task: windows in a row that showed the sign.
         warned: signs that were reported.
     """
@@ -23,9 +23,8 @@ class CollapseWatch:
 
     def update(self, step: int, metrics: dict[str, float]) -> str | None:
         """Takes a window's training metrics; returns a warning, or None."""
-        if step < self.first_step:
-            return None
-        self.low_recall = self.low_recall + 1 if metrics["discriminator_recall"] < 0.005 else 0
+        low_recall = step >= self.first_step and metrics["discriminator_recall"] < 0.005
+        self.low_recall = self.low_recall + 1 if low_recall else 0
         self.easy_task = self.easy_task + 1 if metrics["sampled_accuracy"] > 0.85 else 0
         if self.low_recall >= _PATIENCE and "low_recall" not in self.warned:
             self.warned.append("low_recall")

@@ -53,20 +53,24 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
     """
     workers = _cluster_size()
     if name == "auto":
-        gpus = len(tf.config.list_physical_devices("GPU"))
-        name = "multi_worker" if workers > 1 else "mirrored" if gpus > 1 else "one_device"
+        if workers > 1:
+            name = "multi_worker"  # decided first: listing logical devices starts TensorFlow
+        else:
+            gpus, cpus = (len(tf.config.list_logical_devices(kind)) for kind in ("GPU", "CPU"))
+            name = "mirrored" if (gpus or cpus) > 1 else "one_device"
     if name == "tpu":
         return _tpu_strategy(tpu)
     if name == "multi_worker":
-        resolver = None
-        if not workers:
-            if "SLURM_PROCID" not in os.environ:
-                raise UsageError(
-                    "--strategy=multi_worker needs TF_CONFIG (or a SLURM job) that names the workers; "
-                    "see README.md, 'Several machines'"
-                )
-            resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        if not workers and "SLURM_PROCID" not in os.environ:
+            raise UsageError(
+                "--strategy=multi_worker needs TF_CONFIG (or a SLURM job) that names the workers; "
+                "see README.md, 'Several machines'"
+            )
+        try:
+            resolver = None if workers else tf.distribute.cluster_resolver.SlurmClusterResolver()
+            return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        except (ValueError, RuntimeError, KeyError, tf.errors.OpError) as error:
+            raise UserError(f"--strategy=multi_worker: {_first_line(error)}") from error
     kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     devices = [f"{kind}:{i}" for i in range(len(tf.config.list_logical_devices(kind)))]
     if name == "mirrored":
@@ -79,6 +83,10 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
     return tf.distribute.OneDeviceStrategy(devices[0])
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]
+
+
 def _tpu_strategy(tpu: str | None) -> tf.distribute.Strategy:
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu or "")
@@ -86,9 +94,8 @@ def _tpu_strategy(tpu: str | None) -> tf.distribute.Strategy:
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        first_line = (str(error).strip() or repr(error)).splitlines()[0]
         raise UsageError(
-            f"--strategy=tpu: no TPU can be reached ({first_line}); give --tpu=NAME, and see "
+            f"--strategy=tpu: no TPU can be reached ({_first_line(error)}); give --tpu=NAME, and see "
             "README.md, 'TPU', for the TensorFlow version it needs"
         ) from error
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from electra_keras.data.pipeline import (
     ReadableRecords,
     evaluation_dataset,
+    explain_error,
     num_evaluation_batches,
 )
 from electra_keras.pretraining import statistics
@@ -60,6 +61,7 @@ class Evaluator:
         self.strategy, self.model = strategy, model
         rows = global_batch_size // strategy.num_replicas_in_sync
         length = source.records.max_seq_length
+        self.source = source
         self.num_batches = num_evaluation_batches(source, global_batch_size, max_batches)
         self.dataset = distribute(
             strategy,
@@ -93,13 +95,20 @@ class Evaluator:
         self._statistics_of, self._corrupt = statistics_of, corrupt
 
     def metrics(self, on_batch: Callable[[int], None] | None = None) -> dict[str, float]:
-        """Returns the metrics over the whole dataset; calls `on_batch` with the batches done."""
+        """Returns the metrics over the whole dataset; calls `on_batch` with the batches done.
+
+        Raises:
+            UserError: records that cannot be read, or do not fit the vocabulary.
+        """
         totals = np.zeros(statistics.SIZE)
-        iterator = iter(self.dataset)
-        for step in range(self.num_batches):
-            totals += self._statistics_of(next(iterator), tf.constant(step)).numpy()
-            if on_batch is not None:
-                on_batch(step + 1)
+        try:
+            iterator = iter(self.dataset)
+            for step in range(self.num_batches):
+                totals += self._statistics_of(next(iterator), tf.constant(step)).numpy()
+                if on_batch is not None:
+                    on_batch(step + 1)
+        except tf.errors.OpError as error:
+            raise explain_error(error, self.source) from error
         config = self.model.config
         return statistics.summarize(totals, config.generator_weight, config.discriminator_weight)
 

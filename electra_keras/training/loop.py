@@ -12,7 +12,7 @@ import tensorflow as tf
 from absl import logging
 
 from electra_keras.console import ProgressLine, UserError, format_duration
-from electra_keras.data.pipeline import ReadableRecords, explain_read_error, training_dataset
+from electra_keras.data.pipeline import ReadableRecords, explain_error, training_dataset
 from electra_keras.options import TrainingOptions
 from electra_keras.pretraining import statistics
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
@@ -60,7 +60,9 @@ class Trainer:
         self.model_dir, self.train_source, self.evaluator = model_dir, train_source, evaluator
         self.shuffle_buffer, self.tokens = shuffle_buffer, tokens
         self.chief = is_chief(strategy)
-        self.store = CheckpointStore(model_dir, model, model.optimizer, options.keep_checkpoints)
+        self.store = CheckpointStore(
+            model_dir, model, model.optimizer, options.keep_checkpoints, self.chief
+        )
         self.steps_per_execution = options.steps_per_execution or (
             1
             if not tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
@@ -131,11 +133,10 @@ class Trainer:
                 count = self._steps_to_next_event(profile)
                 begun = time.monotonic()
                 try:
-                    rows = run_steps(
-                        iterator, tf.constant(count), tf.constant(float(stop.reason is not None))
-                    ).numpy()
-                except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-                    raise self._explain(error) from error
+                    rows = run_steps(iterator, tf.constant(count), tf.constant(stop.vote)).numpy()
+                except tf.errors.OpError as error:
+                    self.progress.clear()
+                    raise explain_error(error, self.train_source) from error
                 if first_step:
                     logging.info("first step after %.1f s", time.monotonic() - started)
                     first_step = False
@@ -147,14 +148,16 @@ class Trainer:
                     self._stop_profile()
                 self._events()
                 # Votes of all workers, so that all stop at the same step.
-                if rows[-1, -1] > 0 and self.step < options.train_steps:
+                votes = rows[-1, -1] * self.strategy.num_replicas_in_sync
+                if votes > 0 and self.step < options.train_steps:
                     self.save()
                     self._close()
+                    self._wait_for_all()
                     logging.info(
                         "stopped by %s at step %d; the same command continues",
                         stop.reason or "another worker", self.step,
                     )  # fmt: skip
-                    return stop.exit_code
+                    return stop.exit_code_after(votes)
         self.save()
         self._close()
         self._wait_for_all()
@@ -272,17 +275,6 @@ class Trainer:
             "Lower --learning_rate, or lengthen the warm-up"
         )
 
-    def _explain(self, error: tf.errors.OpError) -> UserError:
-        self.progress.clear()
-        if "not below the vocabulary" in error.message:
-            return UserError(
-                f"a token id in {self.train_source.records.files[0]} or its like is not below the "
-                "vocabulary size: the records were built with another vocabulary"
-            )
-        if isinstance(error, tf.errors.InvalidArgumentError) and "arse" not in error.message:
-            raise error
-        return explain_read_error(self.train_source.records)
-
     # --- events ---------------------------------------------------------------------------------
 
     def _events(self) -> None:
@@ -362,11 +354,9 @@ class Trainer:
         """Evaluates, writes the metrics; returns whether they are the best so far."""
         metrics = self.evaluator.metrics()
         name = self.options.best_metric
-        better = (
-            metrics[name] > self.best[name]
-            if self.best and name == "discriminator_auc"
-            else (metrics[name] < self.best[name] if self.best else True)
-        )
+        value, best = metrics[name], (self.best or {}).get(name, math.nan)
+        better = value > best if name == "discriminator_auc" else value < best
+        better = better or (math.isnan(best) and not math.isnan(value))
         if better:
             self.best = {"step": self.step, **metrics}
         examples = self.evaluator.examples(4)

@@ -49,6 +49,18 @@ class StopRequest:
         )
 
     @property
+    def vote(self) -> float:
+        """This process's vote: 0 to go on, 1 for its time limit, 1000 for a signal."""
+        return 1000.0 if self._signal is not None else float(self.reason is not None)
+
+    def exit_code_after(self, votes: float) -> int:
+        """Returns the exit code when the votes of all processes add up to `votes`.
+
+        A process that got no signal itself ends as one that did, lest it pass for finished.
+        """
+        return self.exit_code or (128 + signal.SIGTERM if votes >= 1000 else 0)
+
+    @property
     def reason(self) -> str | None:
         """Why to stop, or None to go on."""
         if self._signal is not None:
