@@ -225,7 +225,12 @@ def start_long_build(vocab_file, folder):
         "--workers=2",
     )
     process = subprocess.Popen(
-        arguments, stdout=subprocess.DEVNULL, start_new_session=True, **common
+        arguments,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        # A suite that was started in the background would pass on that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **common,
     )
     deadline = time.monotonic() + 60
     while not list(folder.glob("out.incomplete-*/part-*")):
