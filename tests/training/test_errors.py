@@ -1,6 +1,7 @@
 """Mistakes end in one line and the right exit code, and nothing is lost."""
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ def data(tmp_path):
 
 
 def error(*args):
+    """Runs training with a mistake; returns (exit code, the line that says so)."""
     return runs.error_of("electra_keras.train", *runs.SMALL_MODEL, *args)
 
 
@@ -125,10 +127,9 @@ def test_loss_that_is_not_finite(data, tmp_path):
     assert len(reports) == 1
     step = json.loads(reports[0].read_text())["step"]
     assert f"not finite at step {step}" in line
-    assert max(
-        runs.checkpoint_arrays(model_dir, 4)["weights/" + name].size
-        for name in [next(iter(runs.checkpoint_arrays(model_dir, 4)))[len("weights/") :]]
-    )
+    # The last checkpoint is there, and the run goes on from it with a better rate.
+    stderr = runs.train(*args, "--train_steps=30", "--learning_rate=1e-3")
+    assert re.search(r"resuming at step \d+", stderr)
 
 
 @pytest.mark.slow
@@ -186,6 +187,36 @@ def test_run_directory_is_protected(data, tmp_path):
     assert "resuming" not in stderr
     runs.train(*args, "--fresh", "--overwrite")
     assert not (model_dir / "checkpoints" / "step-00000006").exists()
+
+
+@pytest.mark.slow
+def test_evaluation_of_other_lengths_and_vocabularies(data, tmp_path):
+    """Records of another length than the training's: masks follow the records' length."""
+    model_dir = tmp_path / "run"
+    runs.train(*small_run(data, model_dir, "--train_steps=2"))
+    short = runs.write_records(tmp_path / "short", examples=8, length=8)
+    command = ["electra_keras.evaluate", f"--model_dir={model_dir}", "--json"]
+    code, stdout, stderr = runs.run(*command, f"--data_dir={short}", "--split=train")
+    assert code == 0, stderr
+    assert json.loads(stdout)["generator_loss"] > 0
+    with tf.io.TFRecordWriter(str(short / "train.tfrecord-2-of-2")) as writer:
+        writer.write(serialize_example([2] + [999] * 6 + [3], [1] * 8, [0] * 8))
+    code, line = runs.error_of(*command, f"--data_dir={short}", "--split=train")
+    assert code == FAILURE
+    assert "another vocabulary" in line
+    code, line = runs.error_of(*command, f"--data_dir={tmp_path / 'nowhere'}/*")
+    assert code == FAILURE
+
+
+def test_overwriting_waits_for_the_checks(data, tmp_path):
+    """A mistake beside --fresh --overwrite must not cost the earlier run."""
+    earlier = tmp_path / "run" / "checkpoints" / "step-00000004"
+    earlier.mkdir(parents=True)
+    (earlier / "state.json").write_text("{}")
+    args = small_run(data, tmp_path / "run", "--fresh", "--overwrite")
+    for flags in ([f"--init_from={tmp_path / 'nowhere'}"], ["--max_seq_length=32"]):
+        error(*args, *flags)
+        assert (earlier / "state.json").exists()
 
 
 def test_tf_config_that_is_not_json(monkeypatch):
