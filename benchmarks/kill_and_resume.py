@@ -1,6 +1,6 @@
 """Kills a real run at random moments, resumes it, and compares its end with an uninterrupted run.
 
-    python benchmarks/kill_and_resume.py --data_dir=data/quickstart/records [--kills=10] [--steps=400]
+    python benchmarks/kill_and_resume.py --data_dir=data/quickstart/records [--kills=10] [--steps=1500]
 
 Both runs use configs/quickstart.cfg with frequent checkpoints. Prints one JSON object: the steps at
 which the run was resumed, and how many arrays of the final checkpoint (weights and optimizer) and how
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=1500)
     args = parser.parse_args()
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as directory:
@@ -63,7 +63,7 @@ def main() -> None:
                 text=True,
             )
             # Any moment: start-up, first step, training, evaluation, or while a checkpoint is written.
-            time.sleep(rng.uniform(0.2, 0.6) * duration)
+            time.sleep(4 + rng.uniform(0.0, 1.8) * duration / args.kills)
             process.kill()
             stderr = process.communicate()[1]
             resumed += [int(step) for step in re.findall(r"resuming at step (\d+)", stderr)]

@@ -57,10 +57,11 @@ def write_records(directory: Path, args: argparse.Namespace, vocab_size: int) ->
 
 def measure(args: argparse.Namespace) -> dict[str, object]:
     """Runs in the process of one size."""
-    import tensorflow as tf
+    from electra_keras import console  # noqa: F401  first: it imports TensorFlow quietly
 
     # isort: split
     import keras
+    import tensorflow as tf
 
     from electra_keras.data.pipeline import open_records
     from electra_keras.data.records import find_records
