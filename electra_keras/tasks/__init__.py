@@ -1,0 +1,1 @@
+"""Fine-tuning: one module per family of tasks, and what scores them."""

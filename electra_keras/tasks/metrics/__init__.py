@@ -1,0 +1,1 @@
+"""Scores of fine-tuned models: pure functions of gold labels and predictions, without TensorFlow."""
