@@ -10,6 +10,8 @@ from typing import Any, Self
 
 from electra_keras.console import UsageError
 
+EMBEDDING_SHARING = ("all", "token", "none", "encoder")
+
 
 def require(condition: bool, message: str) -> None:
     """Raises UsageError with `message` unless the condition holds."""
@@ -76,9 +78,10 @@ class ElectraConfig:
     """Generator, discriminator and the objective that joins them; `config.json` of a model directory.
 
     Attributes:
-        discriminator, generator: the two encoders.
+        discriminator, generator: the two encoders; None where a converted model holds only the other.
         embedding_sharing: "all" shares token, position and type embeddings and their LayerNorm
-            (the original's code), "token" the token table alone, "none" nothing.
+            (the original's code), "token" the token table alone, "none" nothing; "encoder" makes
+            one encoder of the two (the paper's "all weights tied", section 3.2).
         max_seq_length: length of the training examples, in tokens.
         mask_prob: share of an example's tokens that the generator predicts.
         masking: "unique" draws the positions without replacement; "original" with, as the original.
@@ -91,8 +94,8 @@ class ElectraConfig:
             where it is not known (records without metadata).
     """
 
-    discriminator: EncoderConfig
-    generator: EncoderConfig
+    discriminator: EncoderConfig | None
+    generator: EncoderConfig | None
     embedding_sharing: str = "all"
     max_seq_length: int = 128
     mask_prob: float = 0.15
@@ -110,7 +113,7 @@ class ElectraConfig:
     strip_accents: bool | None = None
 
     def __post_init__(self) -> None:
-        choices = {"embedding_sharing": ("all", "token", "none"), "masking": ("unique", "original")}
+        choices = {"embedding_sharing": EMBEDDING_SHARING, "masking": ("unique", "original")}
         for name, allowed in choices.items():
             value = getattr(self, name)
             require(value in allowed, f"{name} must be one of {', '.join(allowed)}: {value!r}")
@@ -119,20 +122,49 @@ class ElectraConfig:
         for name in ("generator_weight", "discriminator_weight"):
             require(getattr(self, name) >= 0, f"{name} must not be negative")
         require(self.temperature > 0, f"temperature must be above 0: {self.temperature}")
-        require(
-            self.generator.vocab_size == self.discriminator.vocab_size,
-            "generator and discriminator must have the same vocab_size",
-        )
-        if self.embedding_sharing != "none":
-            require(
-                self.generator.embedding_size == self.discriminator.embedding_size,
-                f"embedding_sharing={self.embedding_sharing} needs one embedding_size for both",
-            )
-        for encoder in (self.discriminator, self.generator):
+        require(bool(self.encoders), "a model needs a discriminator or a generator")
+        if len(self.encoders) == 2:
+            self._check_pair(self.discriminator, self.generator)
+        for encoder in self.encoders.values():
             require(
                 4 <= self.max_seq_length <= encoder.max_position_embeddings,
                 f"max_seq_length {self.max_seq_length} must be between 4 and "
                 f"max_position_embeddings {encoder.max_position_embeddings}",
+            )
+
+    def _check_pair(self, discriminator: EncoderConfig, generator: EncoderConfig) -> None:
+        sharing = self.embedding_sharing
+        require(
+            generator.vocab_size == discriminator.vocab_size,
+            "generator and discriminator must have the same vocab_size",
+        )
+        require(
+            sharing == "none" or generator.embedding_size == discriminator.embedding_size,
+            f"embedding_sharing={sharing} needs one embedding_size for both",
+        )
+        require(
+            sharing != "encoder" or generator == discriminator,
+            "embedding_sharing=encoder needs a generator of the discriminator's size, "
+            "--generator_hidden_size=1",
+        )
+
+    @property
+    def encoders(self) -> dict[str, EncoderConfig]:
+        """The encoders there are, by name: "discriminator" and "generator"."""
+        both = {"discriminator": self.discriminator, "generator": self.generator}
+        return {name: encoder for name, encoder in both.items() if encoder is not None}
+
+    def require_both(self, where: str) -> None:
+        """Checks that there is a model to pre-train.
+
+        Raises:
+            UsageError: a network is missing; the message begins with `where`.
+        """
+        for name in ("discriminator", "generator"):
+            require(
+                name in self.encoders,
+                f"{where} holds no {name}, and pre-training needs both networks; convert both with "
+                "--input=DISCRIMINATOR,GENERATOR",
             )
 
     @property
@@ -154,7 +186,8 @@ class ElectraConfig:
         try:
             values = json.loads(text)
             for name in ("discriminator", "generator"):
-                values[name] = _from_mapping(EncoderConfig, values[name], f"{where}: {name}")
+                if values[name] is not None:
+                    values[name] = _from_mapping(EncoderConfig, values[name], f"{where}: {name}")
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise UsageError(f"{where} is not an ElectraConfig: {error!r}") from error
         return _from_mapping(cls, values, where)

@@ -39,6 +39,7 @@ def main() -> int:
         raise UsageError("--model_dir and --data_dir are needed: what to evaluate, and on what")
     model_dir = Path(_MODEL_DIR.value)
     config = checkpoints.read_config(model_dir)
+    config.require_both(str(model_dir))
     vocabulary = Vocabulary.load(str(model_dir / "vocab.txt"))
     records = find_records(_DATA_DIR.value, _SPLIT.value)
     if records.max_seq_length > config.discriminator.max_position_embeddings:

@@ -3,6 +3,7 @@
 import dataclasses
 import types
 import typing
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 from absl import flags
@@ -50,13 +51,19 @@ def read(cls: type[Options]) -> Options:
     return cls(**{name: getattr(flags.FLAGS, name) for name in names})
 
 
-def to_flagfile(*options: Any) -> str:
+def given(cls: type) -> set[str]:
+    """Returns the names of those options of a dataclass that are on the command line."""
+    names = [field.name for field in dataclasses.fields(cls)]
+    return {name for name in names if flags.FLAGS[name].present}
+
+
+def to_flagfile(*options: Any, leave_out: Collection[str] = ()) -> str:
     """Returns a flagfile with every option that is set, its help text above it."""
     lines = []
     for group in options:
         for field in dataclasses.fields(group):
             value = getattr(group, field.name)
-            if value is None or field.name in _ONCE:
+            if value is None or field.name in _ONCE or field.name in leave_out:
                 continue
             if isinstance(value, bool):
                 value = str(value).lower()

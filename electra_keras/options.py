@@ -5,10 +5,10 @@ that a default stands in one place only.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
 
-from electra_keras.config import ElectraConfig, EncoderConfig, require
+from electra_keras.config import EMBEDDING_SHARING, ElectraConfig, EncoderConfig, require
 from electra_keras.console import UsageError
 
 MODEL_SIZES: Mapping[str, Mapping[str, Any]] = {
@@ -56,7 +56,10 @@ class ModelOptions:
     generator_hidden_size: float | None = option(None, "Generator width / discriminator width.")
     generator_layers: float = option(1.0, "Generator layers / discriminator layers.")
     embedding_sharing: str = option(
-        "all", "Embeddings that generator and discriminator share.", ("all", "token", "none")
+        "all",
+        "What generator and discriminator share: all embeddings, the token table, nothing, or the "
+        "whole encoder.",
+        EMBEDDING_SHARING,
     )
     hidden_dropout_prob: float = option(0.1, "Dropout after embeddings and sub-layers.")
     attention_probs_dropout_prob: float = option(0.1, "Dropout of attention probabilities.")
@@ -79,6 +82,39 @@ class ModelOptions:
     disallow_correct: bool = option(False, "Never let the generator sample the original token.")
     generator_weight: float = option(1.0, "Weight of the generator's loss.")
     discriminator_weight: float = option(50.0, "Weight of the discriminator's loss.")
+
+    # What weights to start from decide, unless one of these is given.
+    SIZES: ClassVar = frozenset(
+        {
+            "model_size",
+            "embedding_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
+            "generator_hidden_size",
+            "generator_layers",
+            "embedding_sharing",
+        }
+    )
+
+    def adapt(self, base: ElectraConfig, given: Collection[str], **values: Any) -> ElectraConfig:
+        """Returns the configuration of a run that starts from weights: `base`'s sizes and objective.
+
+        Args:
+            base: the weights' configuration.
+            given: options that the user gave; these are taken from `self`.
+            values: `max_seq_length` and the tokenizer's fields of `ElectraConfig`.
+        """
+        options = {name: getattr(self, name) for name in given}
+        in_encoder = {field.name for field in dataclasses.fields(EncoderConfig)} & set(options)
+        changes = {name: options.pop(name) for name in in_encoder}
+        options.pop("max_seq_length", None)
+        encoders = {
+            name: dataclasses.replace(encoder, **changes) for name, encoder in base.encoders.items()
+        }
+        return dataclasses.replace(base, **encoders, **options, **values)
 
     def preset(self, name: str) -> Any:
         """Returns the option `name`, or the preset's value where it was not given."""

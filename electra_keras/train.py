@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TextIO
 
@@ -51,7 +52,11 @@ def main() -> int:
 
     train_records, validation_records = find_splits(data_options)
     vocabulary = find_vocabulary(data_options, train_records, model_dir)
-    config = make_config(model_options, train_records, vocabulary)
+    if options.init_from:
+        check_init_from(Path(options.init_from), model_dir, vocabulary)
+    given = option_flags.given(ModelOptions)
+    base = None if given & ModelOptions.SIZES else find_base(options, model_dir)
+    config = make_config(model_options, given, base, train_records, vocabulary)
     train_source = open_records(train_records, data_options.skip_bad_records)
     validation_source = None
     if validation_records is not None:
@@ -61,12 +66,16 @@ def main() -> int:
             f"--train_batch_size={options.train_batch_size} is more than the "
             f"{train_source.num_examples} training examples"
         )
-    if options.init_from:
-        check_init_from(Path(options.init_from), model_dir, vocabulary)
     chief = distribution.is_chief(strategy)
     if chief:
         prepare_model_dir(model_dir, config, vocabulary, options)
-        flagfile = option_flags.to_flagfile(model_options, data_options, options)
+        flagfile = option_flags.to_flagfile(
+            model_options,
+            data_options,
+            options,
+            # Sizes that came with the weights come with them again.
+            leave_out=() if base is None else {f.name for f in fields(ModelOptions)} - given,
+        )
         checkpoints.write_file(model_dir / "flags.cfg", flagfile)
 
     with strategy.scope():
@@ -92,7 +101,7 @@ def main() -> int:
     if trainer.restore():
         logging.info("resuming at step %d", trainer.step)
     elif options.init_from:
-        path = checkpoints.load_weights(model, Path(options.init_from))
+        path = checkpoints.load_weights(model, Path(options.init_from), fresh_heads=True)
         logging.info("weights from %s, optimizer fresh", path)
     log_run(strategy, model, options, train_source)
     exit_code = trainer.run()
@@ -171,29 +180,60 @@ def check_init_from(init_from: Path, model_dir: Path, vocabulary: Vocabulary) ->
     """Checks what can be checked of --init_from before anything is written or deleted."""
     if init_from.resolve() == model_dir.resolve():
         raise UsageError("--init_from is the --model_dir itself: leave it out to continue the run")
+    checkpoints.read_config(init_from).require_both(f"--init_from={init_from}")
     checkpoints.find_checkpoint(init_from)
     if Vocabulary.load(str(init_from / "vocab.txt")).sha256 != vocabulary.sha256:
         raise UsageError(f"--init_from={init_from} has another vocabulary than this run")
 
 
-def make_config(options: ModelOptions, records: RecordSet, vocabulary: Vocabulary) -> ElectraConfig:
-    """Returns the model's configuration, checked against the records."""
+def find_base(options: TrainingOptions, model_dir: Path) -> ElectraConfig | None:
+    """Returns the configuration that gives the model's sizes where no flag does, or None.
+
+    It is that of --init_from. A run that began so has no --model_size in its flags.cfg and goes on
+    with its own configuration, as does a converted model with its optimizer.
+    """
+    if checkpoints.checkpoint_steps(model_dir) and not options.fresh:
+        flagfile = model_dir / "flags.cfg"
+        if flagfile.exists() and "\n--model_size=" in flagfile.read_text(encoding="utf-8"):
+            return None
+        return checkpoints.read_config(model_dir)
+    return checkpoints.read_config(Path(options.init_from)) if options.init_from else None
+
+
+def make_config(
+    options: ModelOptions,
+    given: set[str],
+    base: ElectraConfig | None,
+    records: RecordSet,
+    vocabulary: Vocabulary,
+) -> ElectraConfig:
+    """Returns the model's configuration, checked against the records.
+
+    Args:
+        options: the model's options.
+        given: names of those on the command line.
+        base: what the others come from, or None for their defaults.
+        records, vocabulary: what it is trained on.
+    """
     if options.max_seq_length not in (None, records.max_seq_length):
         raise UsageError(
             f"--max_seq_length={options.max_seq_length}, but the records have length "
             f"{records.max_seq_length}: leave the flag out, or build the records again"
         )
     metadata = records.metadata
-    return options.resolve(
-        vocab_size=len(vocabulary),
-        max_seq_length=records.max_seq_length,
-        pad_token_id=vocabulary.pad_id,
-        cls_token_id=vocabulary.cls_id,
-        sep_token_id=vocabulary.sep_id,
-        mask_token_id=vocabulary.mask_id,
-        lower_case=metadata.lower_case if metadata else None,
-        strip_accents=metadata.strip_accents if metadata else None,
-    )
+    values = {
+        "max_seq_length": records.max_seq_length,
+        "pad_token_id": vocabulary.pad_id,
+        "cls_token_id": vocabulary.cls_id,
+        "sep_token_id": vocabulary.sep_id,
+        "mask_token_id": vocabulary.mask_id,
+    }
+    if base is None or metadata:
+        values["lower_case"] = metadata.lower_case if metadata else None
+        values["strip_accents"] = metadata.strip_accents if metadata else None
+    if base is not None:
+        return options.adapt(base, given, **values)
+    return options.resolve(vocab_size=len(vocabulary), **values)
 
 
 def prepare_model_dir(

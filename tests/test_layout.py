@@ -17,6 +17,8 @@ LAYERS = {
     "data": 3,
     "pretraining": 3,
     "training": 4,
+    "interop": 5,
+    "tasks": 5,
 }
 MAINS = 9
 MODULES = sorted((REPOSITORY / "electra_keras").rglob("*.py"))

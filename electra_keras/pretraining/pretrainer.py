@@ -54,21 +54,22 @@ class ElectraPretrainer(keras.Model):
     def __init__(
         self, config: ElectraConfig, seed: int = 42, gradient_accumulation_steps: int = 1
     ) -> None:
+        config.require_both("the configuration")
         super().__init__(name="electra")
         self.config = config
         self.seed = seed
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.discriminator = Encoder(config.discriminator, name="discriminator")
         shared = self.discriminator.embeddings
-        self.generator = Encoder(
-            config.generator,
-            {
+        if config.embedding_sharing == "encoder":
+            self.generator = self.discriminator
+        else:
+            embeddings = {
                 "all": lambda: shared,
                 "token": lambda: Embeddings(config.generator, shared.token_embedding),
                 "none": lambda: None,
-            }[config.embedding_sharing](),
-            name="generator",
-        )
+            }[config.embedding_sharing]()
+            self.generator = Encoder(config.generator, embeddings, name="generator")
         self.generator_head = MaskedLanguageModelHead(
             config.generator, self.generator.embeddings.token_embedding, name="generator_head"
         )

@@ -10,12 +10,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from electra_keras.config import ElectraConfig
 from electra_keras.console import UserError
@@ -142,6 +144,11 @@ class CheckpointStore:
         if not steps:
             return None
         path = next(reversed(steps.values()))
+        if not (path / "optimizer.index").exists():
+            raise UserError(
+                f"{self.model_dir} holds converted weights and no optimizer to go on with: start from "
+                f"it with --init_from={self.model_dir} and another --model_dir"
+            )
         for name, part in self.parts.items():
             _restore(part, path, name)
         state = read_state(path)
@@ -206,6 +213,28 @@ def read_config(model_dir: Path) -> ElectraConfig:
     return ElectraConfig.from_json(text, str(path))
 
 
+def write_arrays(checkpoint: Path, part: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes one part of a checkpoint, "weights" or "optimizer", from arrays by variable path."""
+    variables = {path: tf.Variable(array) for path, array in arrays.items()}
+    tf.train.Checkpoint(variables=variables).write(str(checkpoint / part))
+
+
+def read_arrays(checkpoint: Path, part: str) -> dict[str, np.ndarray]:
+    """Returns all arrays of one part of a checkpoint by the path of their variable.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        reader = tf.train.load_checkpoint(str(checkpoint / part))
+        keys = [key for key in reader.get_variable_to_shape_map() if key.startswith("variables/")]
+        # TensorFlow writes "/" in a name as ".S".
+        return {key.split("/")[1].replace(".S", "/"): reader.get_tensor(key) for key in keys}
+    except Exception as error:  # as in _restore
+        message = str(getattr(error, "message", error)).strip().splitlines()[0]
+        raise UserError(f"checkpoint {checkpoint} cannot be read ({message})") from error
+
+
 def find_checkpoint(model_dir: Path, which: str = "best") -> Path:
     """Returns the checkpoint "best", "latest" or of a step; "best" falls back on the latest.
 
@@ -227,13 +256,22 @@ def find_checkpoint(model_dir: Path, which: str = "best") -> Path:
     return steps[int(which)]
 
 
-def load_weights(model: ElectraPretrainer, model_dir: Path, which: str = "best") -> Path:
+def load_weights(
+    model: ElectraPretrainer, model_dir: Path, which: str = "best", fresh_heads: bool = False
+) -> Path:
     """Fills a model with a checkpoint's weights, without optimizer; returns the checkpoint's path.
 
+    Args:
+        model: to fill.
+        model_dir: whose checkpoint.
+        which: as in `find_checkpoint`.
+        fresh_heads: leave a head that the checkpoint does not hold as it is, with a warning.
+
     Raises:
-        UserError: no such checkpoint, or one of another configuration.
+        UserError: no such checkpoint, one of another configuration, or one without a head.
     """
     theirs, ours = read_config(model_dir), model.config
+    theirs.require_both(str(model_dir))
     if theirs.embedding_sharing != ours.embedding_sharing:
         raise UserError(
             f"{model_dir} has another model: embedding_sharing is {theirs.embedding_sharing}, here "
@@ -247,5 +285,14 @@ def load_weights(model: ElectraPretrainer, model_dir: Path, which: str = "best")
                     f"{model_dir} has another model: {name} of the {network} is {value}, here {wanted}"
                 )
     path = find_checkpoint(model_dir, which)
-    _restore(_by_path(model.trainable_variables), path, "weights")
+    present = read_arrays(path, "weights")
+    variables = model.trainable_variables
+    for head in ("discriminator_head", "generator_head"):
+        if any(name.startswith(f"{head}/") for name in present):
+            continue
+        if not fresh_heads:
+            raise UserError(f"{model_dir} holds no {head.replace('_', ' ')}")
+        logging.warning("%s holds no %s: it starts fresh", model_dir, head.replace("_", " "))
+        variables = [v for v in variables if not v.path.startswith(f"{head}/")]
+    _restore(_by_path(variables), path, "weights")
     return path

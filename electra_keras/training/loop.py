@@ -86,10 +86,11 @@ class Trainer:
         if state is None:
             return False
         self.step = state["step"]
-        self.window = np.array(state["window"])
-        self.window_steps = state["window_steps"]
-        self.best = state["best"]
-        self.watch.restore(state["watch"])
+        if "window" in state:  # otherwise it was converted, with its optimizer
+            self.window = np.array(state["window"])
+            self.window_steps = state["window_steps"]
+            self.best = state["best"]
+            self.watch.restore(state["watch"])
         return True
 
     def save(self) -> Path | None:

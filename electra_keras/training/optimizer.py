@@ -11,6 +11,14 @@ import tensorflow as tf
 _NOT_DECAYED = ("layer_norm", "bias")
 
 
+MOMENTS = ("first_moment", "second_moment")
+
+
+def moment_path(path: str, moment: str) -> str:
+    """Returns the path of one of `MOMENTS` of the variable at `path`."""
+    return f"electra_optimizer/{path.replace('/', '_')}_{moment}"
+
+
 class ElectraOptimizer(keras.optimizers.Optimizer):
     """Adam as the original has it, AdamW or LAMB, right under tf.distribute and in mixed precision.
 

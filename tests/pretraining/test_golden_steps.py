@@ -8,13 +8,18 @@ import pytest
 import tensorflow as tf
 
 from electra_keras.config import ElectraConfig, EncoderConfig
+from electra_keras.interop.names import original_names_of
 from electra_keras.pretraining import pretrainer, statistics
 from electra_keras.pretraining.masking import MaskedTokens, corrupt_tokens
 from electra_keras.training.optimizer import ElectraOptimizer
 from electra_keras.training.schedules import WarmupPolynomialDecay
-from tests.golden.original_names import original_names, original_value
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "train_steps.npz"
+
+
+def original_value(arrays, prefix, path):
+    """Returns the original's array for our variable at `path`."""
+    return np.concatenate([arrays[prefix + name] for name in original_names_of(path)], axis=-1)
 
 
 def encoder_config(hidden_size, heads, intermediate_size):
@@ -44,7 +49,7 @@ def test_five_steps_equal_the_original(monkeypatch, jit_compile, micro_batches):
     used = set()
     for variable in model.trainable_variables:
         variable.assign(original_value(golden, "w0/", variable.path))
-        used.update(original_names(variable.path))
+        used.update(original_names_of(variable.path))
     assert used == {name[3:] for name in golden.files if name.startswith("w0/")}
 
     # The original's masks and samples take the place of the random ones. The samples travel as the

@@ -1,0 +1,120 @@
+"""Weights in and out: python -m electra_keras.convert --from=huggingface --input=... --output=..."""
+
+import os
+import shutil
+from pathlib import Path
+
+from absl import flags
+
+from electra_keras.console import UsageError, UserError, run_main
+
+# isort: split
+# After electra_keras.console, which sets TensorFlow's log level.
+from electra_keras.interop import google, huggingface, keras_hub, model_directory
+from electra_keras.interop.weights import ModelWeights, missing_heads
+
+_FORMATS = ("electra_keras", "google", "huggingface", "keras_nlp")
+_FROM = flags.DEFINE_enum("from", "electra_keras", _FORMATS, "Format of --input.")
+_TO = flags.DEFINE_enum("to", "electra_keras", _FORMATS, "Format of --output.")
+_INPUT = flags.DEFINE_list(
+    "input",
+    None,
+    "What to read: a model directory, a TF1 checkpoint or its directory, a keras-nlp preset, or one or "
+    "two Hugging Face directories (DISCRIMINATOR,GENERATOR).",
+)
+_OUTPUT = flags.DEFINE_string("output", None, "Directory to write; must not exist.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "best", "Of a model directory: best, latest, or a step."
+)
+_VOCAB_FILE = flags.DEFINE_string("vocab_file", None, "Vocabulary, where --input has none.")
+_HEADS = flags.DEFINE_integer(
+    "num_attention_heads", None, "Of a google discriminator that has no bert_config.json."
+)
+_GENERATOR_HEADS = flags.DEFINE_integer(
+    "generator_num_attention_heads",
+    None,
+    "Of a google generator that has no generator_config.json.",
+)
+_LOWER_CASE = flags.DEFINE_bool(
+    "lower_case", None, "Whether text is lower-cased; default: as --input tells."
+)
+_STRIP_ACCENTS = flags.DEFINE_bool(
+    "strip_accents", None, "Whether accents are removed; default: as --input tells."
+)
+
+
+def main() -> int:
+    """Converts and says what was and was not; returns the exit code."""
+    source, target = flags.FLAGS["from"].value, _TO.value
+    if not _INPUT.value or not _OUTPUT.value:
+        raise UsageError("--input and --output are needed: what to read, and where to write")
+    if len(_INPUT.value) > 1 and source != "huggingface":
+        raise UsageError(f"--from={source} takes one --input, not {len(_INPUT.value)}")
+    output = Path(_OUTPUT.value)
+    if output.exists():
+        raise UsageError(f"--output={output} exists already: choose another directory")
+    for path in _INPUT.value:
+        if source != "google" and not Path(path).is_dir():
+            raise UsageError(f"--input={path} is not a directory")
+    model = read(source, [Path(path) for path in _INPUT.value])
+    print(f"read {source}: {describe(model)}")
+    for note in model.notes:
+        print(f"  {note}")
+    temporary = output.with_name(f"{output.name}.incomplete-{os.getpid()}")
+    writers = {
+        "electra_keras": model_directory.write,
+        "google": google.write,
+        "huggingface": huggingface.write,
+        "keras_nlp": keras_hub.write,
+    }
+    try:
+        temporary.mkdir(parents=True)
+        notes = writers[target](model, temporary)
+        os.replace(temporary, output)
+    except OSError as error:
+        raise UserError(f"cannot write {output}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    print(f"wrote {target}: {output}")
+    for note in notes:
+        print(f"  {note}")
+    return 0
+
+
+def read(source: str, paths: list[Path]) -> ModelWeights:
+    """Reads a model in the format `source` as the flags say."""
+    casing = {"lower_case": _LOWER_CASE.value, "strip_accents": _STRIP_ACCENTS.value}
+    vocab_file = Path(_VOCAB_FILE.value) if _VOCAB_FILE.value else None
+    if source == "google":
+        heads = {"discriminator": _HEADS.value, "generator": _GENERATOR_HEADS.value}
+        return google.read(paths[0], vocab_file, heads, **casing)
+    if source == "huggingface":
+        return huggingface.read(paths, vocab_file, **casing)
+    if source == "keras_nlp":
+        return keras_hub.read(paths[0])
+    return model_directory.read(paths[0], _CHECKPOINT.value)
+
+
+def describe(model: ModelWeights) -> str:
+    """Returns what a model holds and lacks, in one line."""
+    headless = missing_heads(model.config, model.weights)
+    found = []
+    for network in ("discriminator", "generator"):
+        encoder = model.config.encoders.get(network)
+        if encoder is None:
+            found.append(f"no {network}")
+            continue
+        head = "without head" if f"{network}_head" in headless else "with head"
+        found.append(
+            f"{network} {head}, {encoder.num_hidden_layers} layers of {encoder.hidden_size}, "
+            f"{encoder.num_attention_heads} heads"
+        )
+    if len(model.config.encoders) == 2:
+        found.append(f"embedding_sharing={model.config.embedding_sharing}")
+    if model.moments is not None:
+        found.append(f"optimizer at step {model.step}")
+    return "; ".join(found)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""Weights in and out: the original's checkpoints, Hugging Face directories, keras-hub presets."""

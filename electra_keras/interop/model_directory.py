@@ -1,0 +1,90 @@
+"""Our own model directories, read into plain arrays and written from them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from electra_keras.console import UserError
+from electra_keras.interop.weights import ModelWeights, variable_shapes
+from electra_keras.text.vocabulary import Vocabulary
+from electra_keras.training import checkpoints
+from electra_keras.training.optimizer import MOMENTS, moment_path
+
+
+def read(model_dir: Path, which: str = "best") -> ModelWeights:
+    """Reads a model directory, trained or converted.
+
+    Args:
+        model_dir: the run directory.
+        which: "best", "latest" or a step, as in `checkpoints.find_checkpoint`.
+
+    Raises:
+        UserError: not a model directory, or a damaged one.
+    """
+    config = checkpoints.read_config(model_dir)
+    vocabulary = Vocabulary.load(str(model_dir / "vocab.txt"))
+    checkpoint = checkpoints.find_checkpoint(model_dir, which)
+    weights = checkpoints.read_arrays(checkpoint, "weights")
+    shapes = variable_shapes(config)
+    check(shapes, weights, str(checkpoint))
+    moments = None
+    if (checkpoint / "optimizer.index").exists():
+        arrays = checkpoints.read_arrays(checkpoint, "optimizer")
+        moments = tuple(
+            {path: arrays[moment_path(path, moment)] for path in weights} for moment in MOMENTS
+        )
+    step = checkpoints.read_state(checkpoint)["step"]
+    return ModelWeights(config, vocabulary, weights, moments, step)
+
+
+def check(expected: dict[str, tuple[int, ...]], weights: dict[str, np.ndarray], where: str) -> None:
+    """Checks that arrays are those of a model; a head may be missing as a whole.
+
+    Raises:
+        UserError: one is missing, too many, or of another shape.
+    """
+    for path, array in weights.items():
+        if expected.get(path) != array.shape:
+            raise UserError(
+                f"{where}: {path} has shape {list(array.shape)}, expected {expected.get(path)}"
+            )
+    heads = {path.split("/")[0] for path in weights}
+    for path in expected:
+        if path not in weights and not (
+            path.split("/")[0].endswith("_head") and path.split("/")[0] not in heads
+        ):
+            raise UserError(f"{where} has no {path}")
+
+
+def write(model: ModelWeights, directory: Path) -> list[str]:
+    """Writes a model directory with one checkpoint.
+
+    With moments it can be resumed; without, it is something to start from (--init_from).
+
+    Returns:
+        notes for the user.
+    """
+    check(variable_shapes(model.config), model.weights, "the model")
+    (directory / "config.json").write_text(model.config.to_json(), encoding="utf-8")
+    model.vocabulary.save(str(directory / "vocab.txt"))
+    checkpoint = directory / "checkpoints" / f"step-{model.step:08d}"
+    checkpoint.mkdir(parents=True)
+    checkpoints.write_arrays(checkpoint, "weights", model.weights)
+    if model.moments is not None:
+        arrays = {
+            moment_path(path, moment): array
+            for moment, values in zip(MOMENTS, model.moments, strict=True)
+            for path, array in values.items()
+        }
+        scalars = {
+            "iteration": np.int64(model.step),
+            "gradient_norm": np.float32(0),
+            "loss_scale": np.float32(1),
+            "good_steps": np.float32(0),
+        }
+        arrays |= {f"electra_optimizer/{name}": value for name, value in scalars.items()}
+        checkpoints.write_arrays(checkpoint, "optimizer", arrays)
+    state = {"step": model.step, "best": None}
+    (checkpoint / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    return []
