@@ -182,7 +182,7 @@ def test_a_bert_is_refused(copy):
 def test_settings_that_contradict_the_shapes_are_refused(copy):
     settings = json.loads((copy / "bert_config.json").read_text())
     (copy / "bert_config.json").write_text(json.dumps(settings | {"hidden_size": 128}))
-    with pytest.raises(UserError, match="hidden_size of the discriminator is 64, but .* says 128"):
+    with pytest.raises(UserError, match=r"hidden_size of the discriminator is 64, but .* says 128"):
         google.read(copy)
 
 
@@ -191,14 +191,14 @@ def test_settings_that_contradict_the_shapes_are_refused(copy):
 def test_truncated_files_are_named(copy, name, size):
     content = (copy / name).read_bytes()
     (copy / name).write_bytes(content[:size])
-    with pytest.raises(UserError, match="model.ckpt-40.* cannot be read"):
+    with pytest.raises(UserError, match=r"model\.ckpt-40.* cannot be read"):
         google.read(copy)
 
 
 def test_a_directory_without_checkpoint_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no TF1 checkpoint"):
         google.read(tmp_path)
-    with pytest.raises(UserError, match="no checkpoint .*nothing"):
+    with pytest.raises(UserError, match=r"no checkpoint .*nothing"):
         google.read(tmp_path / "nothing")
 
 
