@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import tempfile
 import time
@@ -93,6 +94,13 @@ def run_main(main: Callable[[], int | None]) -> None:
 def _is_ours_or_important(record: logging.LogRecord) -> bool:
     """Drops TensorFlow's own chatter, such as a line per checkpoint shard."""
     return record.levelno >= logging.WARNING or "site-packages" not in record.pathname
+
+
+def reason(error: BaseException) -> str:
+    """Returns what an exception says in one line, without what TensorFlow puts around it."""
+    text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
+    lines = str(text).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^\{\{.*?\}\} | \[Op:\w+\]$", "", lines[0])
 
 
 def format_duration(seconds: float) -> str:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 from absl import flags
 
-from electra_keras.console import UsageError, UserError, run_main
+from electra_keras.console import UsageError, UserError, reason, run_main
 
 # isort: split
 # After electra_keras.console, which sets TensorFlow's log level.
+import tensorflow as tf
+from safetensors import SafetensorError
+
 from electra_keras.interop import google, huggingface, keras_hub, model_directory
 from electra_keras.interop.weights import ModelWeights, missing_heads
 
@@ -60,6 +63,7 @@ def main() -> int:
     print(f"read {source}: {describe(model)}")
     for note in model.notes:
         print(f"  {note}")
+    check_space(model, target, output)
     temporary = output.with_name(f"{output.name}.incomplete-{os.getpid()}")
     writers = {
         "electra_keras": model_directory.write,
@@ -71,14 +75,26 @@ def main() -> int:
         temporary.mkdir(parents=True)
         notes = writers[target](model, temporary)
         os.replace(temporary, output)
-    except OSError as error:
-        raise UserError(f"cannot write {output}: {error.strerror or error}") from error
+    except (OSError, tf.errors.OpError, SafetensorError) as error:
+        raise UserError(f"cannot write {output}: {reason(error)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     print(f"wrote {target}: {output}")
     for note in notes:
         print(f"  {note}")
     return 0
+
+
+def check_space(model: ModelWeights, target: str, output: Path) -> None:
+    """Refuses what would not fit: HDF5, which keras-nlp writes, does not survive a full disk."""
+    copies = 3 if target == "google" or (target == "electra_keras" and model.moments) else 1
+    needed = copies * sum(array.nbytes for array in model.weights.values())
+    parent = next(path for path in output.absolute().parents if path.exists())
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise UserError(
+            f"cannot write {output}: it takes {needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free"
+        )
 
 
 def read(source: str, paths: list[Path]) -> ModelWeights:

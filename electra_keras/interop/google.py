@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from electra_keras.config import ElectraConfig, EncoderConfig
-from electra_keras.console import UserError
+from electra_keras.console import UserError, reason
 from electra_keras.interop.names import original_names_of
 from electra_keras.interop.tensors import Tensors
 from electra_keras.interop.weights import ModelWeights, fit_vocabulary, guess_casing, join_networks
@@ -46,8 +46,7 @@ def read(
         reader = tf.train.load_checkpoint(str(prefix))
         shapes = {name: tuple(s) for name, s in reader.get_variable_to_shape_map().items()}
     except Exception as error:  # TensorFlow turns bad files into many types
-        message = str(getattr(error, "message", error)).strip().splitlines()[0]
-        raise UserError(f"{prefix} cannot be read: {message}") from error
+        raise UserError(f"{prefix} cannot be read: {reason(error)}") from error
     tensors = Tensors(str(prefix), shapes, reader.get_tensor)
     _check_electra(tensors)
     vocabulary = Vocabulary.load(str(vocab_file or prefix.parent / "vocab.txt"))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from electra_keras.config import ElectraConfig, EncoderConfig
-from electra_keras.console import UserError
+from electra_keras.console import UserError, reason
 from electra_keras.interop.names import huggingface_name, original_names
 from electra_keras.interop.tensors import Tensors
 from electra_keras.interop.weights import (
@@ -119,7 +119,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}") from error
+        raise UserError(f"{path} cannot be read as JSON: {reason(error)}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} is not a JSON object")
     return values
@@ -178,7 +178,7 @@ def _open_safetensors(files: Sequence[Path]) -> Tensors:
                 shapes[name] = tuple(opened.get_slice(name).get_shape())
                 readers[name] = lambda opened=opened, name=name: opened.get_tensor(name)
         except Exception as error:  # SafetensorError, OSError
-            raise UserError(f"{path} cannot be read: {error}") from error
+            raise UserError(f"{path} cannot be read: {reason(error)}") from error
     return Tensors(", ".join(map(str, files)), shapes, lambda name: readers[name]())
 
 
@@ -193,9 +193,8 @@ def _open_pytorch(path: Path) -> Tensors:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # UnpicklingError, RuntimeError, EOFError
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{path} is damaged, or holds more than tensors, which is refused: {reason}"
+            f"{path} is damaged, or holds more than tensors, which is refused: {reason(error)}"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
         raise UserError(f"{path} does not hold tensors by name")

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from electra_keras.config import ElectraConfig, EncoderConfig
-from electra_keras.console import UserError
+from electra_keras.console import UserError, reason
 from electra_keras.interop.weights import ModelWeights, fit_vocabulary
 from electra_keras.modeling.encoder import Encoder
 from electra_keras.text.tokenizer import Tokenizer
@@ -49,10 +49,7 @@ def read(directory: Path) -> ModelWeights:
         backbone = keras_nlp.models.ElectraBackbone.from_preset(str(directory))
         tokenizer = keras_nlp.models.ElectraTokenizer.from_preset(str(directory))
     except Exception as error:  # from h5py, Keras and keras-hub, of many types
-        message = str(error).strip().splitlines()
-        raise UserError(
-            f"{directory} cannot be read: {message[0] if message else type(error).__name__}"
-        ) from error
+        raise UserError(f"{directory} cannot be read: {reason(error)}") from error
     vocabulary = Vocabulary(tuple(tokenizer.get_vocabulary()))
     encoder = EncoderConfig(
         vocab_size=backbone.vocab_size,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from electra_keras.config import EncoderConfig
-from electra_keras.console import UserError
+from electra_keras.console import UserError, reason
 from electra_keras.interop.names import original_names
 from electra_keras.interop.weights import block_shapes, embedding_shapes, head_shapes
 
@@ -44,9 +44,7 @@ class Tensors:
         try:
             array = np.asarray(self.read(name))
         except Exception as error:  # TensorFlow and safetensors raise many types for a damaged file
-            message = str(getattr(error, "message", error)).strip().splitlines()
-            reason = message[0] if message else type(error).__name__
-            raise UserError(f"{self.where}: {name} cannot be read: {reason}") from error
+            raise UserError(f"{self.where}: {name} cannot be read: {reason(error)}") from error
         if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
             raise UserError(
                 f"{self.where}: {name} holds {array.dtype.name}, expected numbers in float32"

@@ -20,7 +20,7 @@ import tensorflow as tf
 from absl import logging
 
 from electra_keras.config import ElectraConfig
-from electra_keras.console import UserError
+from electra_keras.console import UserError, reason
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
 
 _STEP = re.compile(r"step-(\d{8,})$")
@@ -109,9 +109,8 @@ class CheckpointStore:
             os.replace(temporary, final)
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
             raise UserError(
-                f"cannot write checkpoint {final}: {reason.splitlines()[0]}; the earlier checkpoints "
+                f"cannot write checkpoint {final}: {reason(error)}; the earlier checkpoints "
                 "are intact"
             ) from error
         for path in list(checkpoint_steps(self.model_dir).values())[: -self.keep]:
@@ -180,10 +179,9 @@ def _restore(checkpoint: tf.train.Checkpoint, path: Path, name: str) -> None:
     try:
         checkpoint.read(str(path / name)).assert_consumed()
     except Exception as error:  # TensorFlow turns bad files into many types, IndexError among them
-        message = str(getattr(error, "message", error)).strip().splitlines()[0]
         raise UserError(
-            f"checkpoint {path} cannot be read ({message}): if it is damaged, delete that directory and "
-            "the run continues from the one before"
+            f"checkpoint {path} cannot be read ({reason(error)}): if it is damaged, delete that "
+            "directory and the run continues from the one before"
         ) from error
 
 
@@ -231,8 +229,7 @@ def read_arrays(checkpoint: Path, part: str) -> dict[str, np.ndarray]:
         # TensorFlow writes "/" in a name as ".S".
         return {key.split("/")[1].replace(".S", "/"): reader.get_tensor(key) for key in keys}
     except Exception as error:  # as in _restore
-        message = str(getattr(error, "message", error)).strip().splitlines()[0]
-        raise UserError(f"checkpoint {checkpoint} cannot be read ({message})") from error
+        raise UserError(f"checkpoint {checkpoint} cannot be read ({reason(error)})") from error
 
 
 def find_checkpoint(model_dir: Path, which: str = "best") -> Path:

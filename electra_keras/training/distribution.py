@@ -6,7 +6,7 @@ import os
 import tensorflow as tf
 from absl import logging
 
-from electra_keras.console import UsageError, UserError
+from electra_keras.console import UsageError, UserError, reason
 
 
 def split_cpu(devices: int) -> None:
@@ -70,7 +70,7 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
             resolver = None if workers else tf.distribute.cluster_resolver.SlurmClusterResolver()
             return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
         except (ValueError, RuntimeError, KeyError, tf.errors.OpError) as error:
-            raise UserError(f"--strategy=multi_worker: {_first_line(error)}") from error
+            raise UserError(f"--strategy=multi_worker: {reason(error)}") from error
     kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     devices = [f"{kind}:{i}" for i in range(len(tf.config.list_logical_devices(kind)))]
     if name == "mirrored":
@@ -83,10 +83,6 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
     return tf.distribute.OneDeviceStrategy(devices[0])
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0]
-
-
 def _tpu_strategy(tpu: str | None) -> tf.distribute.Strategy:
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu or "")
@@ -95,7 +91,7 @@ def _tpu_strategy(tpu: str | None) -> tf.distribute.Strategy:
         return tf.distribute.TPUStrategy(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         raise UsageError(
-            f"--strategy=tpu: no TPU can be reached ({_first_line(error)}); give --tpu=NAME, and see "
+            f"--strategy=tpu: no TPU can be reached ({reason(error)}); give --tpu=NAME, and see "
             "README.md, 'TPU', for the TensorFlow version it needs"
         ) from error
 

@@ -48,9 +48,8 @@ def print_metrics(metrics: dict[str, float], metadata: Metadata | None, file: Te
 def print_verdicts(examples: list[list[dict[str, Any]]], file: TextIO, limit: int = 60) -> None:
     """Prints examples with the tokens that the discriminator finds most suspicious.
 
-    As many tokens are marked as were replaced, so that a model whose probabilities stay under one
-    half shows what it has learned too. In a terminal: red, and green where it is right; in plain text:
-    [?token] wrongly marked, [!token<original] rightly marked, [_token<original] missed.
+    In a terminal: red, and green where it is right; in plain text: [?token] wrongly marked,
+    [!token<original] rightly marked, [_token<original] missed.
     """
     color = file.isatty()
     print(
@@ -71,23 +70,21 @@ def print_verdicts(examples: list[list[dict[str, Any]]], file: TextIO, limit: in
         )
     for tokens in examples:
         tokens = tokens[:limit]
-        count = sum(token["replaced"] for token in tokens)
-        ranked = sorted(range(len(tokens)), key=lambda i: -tokens[i]["probability"])
-        marked = set(ranked[:count])
         words = []
-        for index, token in enumerate(tokens):
+        for token in tokens:
             text, original = token["text"], token["original"]
             if color:
-                if index in marked:
+                if token["marked"]:
                     text = f"{_GREEN if token['replaced'] else _BOLD_RED}{text}{_RESET}"
                 if token["replaced"]:
                     text += f" (was: {original})"
-            elif index in marked:
+            elif token["marked"]:
                 text = f"[!{text}<{original}]" if token["replaced"] else f"[?{text}]"
             elif token["replaced"]:
                 text = f"[_{text}<{original}]"
             words.append(text)
-        hits = sum(tokens[index]["replaced"] for index in marked)
+        count = sum(token["replaced"] for token in tokens)
+        hits = sum(token["replaced"] and token["marked"] for token in tokens)
         line = " ".join(words).replace(" ##", "")
         print(f"\n  {line}\n  ({hits} of {count} found)", file=file)
 

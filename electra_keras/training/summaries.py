@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class SummaryWriter:
         self._file.flush()
         with self._writers[split].as_default(step=step):
             for name, value in finite.items():
-                tf.summary.scalar(name, value)
+                tf.summary.scalar(curve_name(name), value)
 
     def histograms(self, step: int, variables: list[keras.Variable]) -> None:
         """Writes the distribution of each variable's values."""
@@ -77,23 +78,39 @@ class SummaryWriter:
             writer.close()
 
 
+def curve_name(metric: str) -> str:
+    """Returns a metric's name in TensorBoard, which groups by what stands before the slash."""
+    network, _, rest = metric.partition("_")
+    return f"{network}/{rest}" if network in ("generator", "discriminator") else f"run/{metric}"
+
+
 def verdicts_markdown(examples: list[list[dict[str, Any]]]) -> str:
-    """Returns a Markdown table of tokens with the discriminator's verdict on each.
+    """Returns examples as Markdown, with the discriminator's verdict on each token.
 
     Args:
-        examples: for each example, its tokens as `text`, `original`, `replaced`, `probability`.
+        examples: as `token_verdicts` returns them.
     """
-    lines = ["**bold**: flagged as replaced; ~~struck~~: the original of a replaced token", ""]
+
+    def escaped(text: str) -> str:
+        return re.sub(r"([\\`*_{}\[\]()#+.!|~-])", r"\\\1", text).replace("<", "&lt;")
+
+    lines = [
+        "**bold**: marked as replaced (as many as were, the likeliest first, with the probability); "
+        "*(was ...)*: what a replaced token was",
+        "",
+    ]
     for tokens in examples:
         words = []
         for token in tokens:
-            text = token["text"].replace("*", "\\*").replace("~", "\\~").replace("|", "\\|")
-            if token["probability"] > 0.5:
-                text = f"**{text}** ({token['probability']:.0%})"
+            text = escaped(token["text"])
+            if token["marked"]:
+                text = f"**{text}** {token['probability']:.0%}"
             if token["replaced"]:
-                text += f" ~~{token['original']}~~"
+                text += f" *(was {escaped(token['original'])})*"
             words.append(text)
-        lines += [" ".join(words), ""]
+        found = sum(token["marked"] and token["replaced"] for token in tokens)
+        count = sum(token["replaced"] for token in tokens)
+        lines += [f"{' '.join(words)} — {found} of {count} found", ""]
     return "\n".join(lines)
 
 
@@ -106,12 +123,18 @@ def token_verdicts(
         examples: `input_ids`, `input_mask`, `corrupted_ids`, `discriminator_logits`, all
             [batch, length] (`Evaluator.examples`).
         tokens: the vocabulary.
+
+    Returns:
+        for each example its tokens as dictionaries of `text`, `original`, `replaced`, `probability`
+        and `marked`: as many tokens are marked as were replaced, those with the highest
+        probability, so that a model whose probabilities stay under one half shows what it learned.
     """
     with np.errstate(over="ignore"):
         probabilities = 1 / (1 + np.exp(-examples["discriminator_logits"].astype(np.float64)))
     columns = (examples["input_ids"], examples["corrupted_ids"], examples["input_mask"])
-    return [
-        [
+    verdicts = []
+    for rows in zip(*columns, probabilities, strict=True):
+        example = [
             {
                 "text": tokens[corrupted],
                 "original": tokens[original],
@@ -121,5 +144,9 @@ def token_verdicts(
             for original, corrupted, real, probability in zip(*rows, strict=True)
             if real
         ]
-        for rows in zip(*columns, probabilities, strict=True)
-    ]
+        count = sum(token["replaced"] for token in example)
+        ranked = sorted(example, key=lambda token: -token["probability"])
+        for rank, token in enumerate(ranked):
+            token["marked"] = rank < count
+        verdicts.append(example)
+    return verdicts

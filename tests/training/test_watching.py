@@ -10,7 +10,12 @@ import tensorflow as tf
 
 from electra_keras.training import report
 from electra_keras.training.collapse import CollapseWatch
-from electra_keras.training.summaries import SummaryWriter, token_verdicts, verdicts_markdown
+from electra_keras.training.summaries import (
+    SummaryWriter,
+    curve_name,
+    token_verdicts,
+    verdicts_markdown,
+)
 from tests import runs
 
 HEALTHY = {
@@ -65,7 +70,8 @@ def test_records_after_the_resumed_step_are_dropped(tmp_path):
         for event in tf.compat.v1.train.summary_iterator(str(path))
         for value in event.summary.value
     ]
-    assert values == [(10, "loss"), (20, "loss"), (30, "loss")]  # NaN makes no point
+    # NaN makes no point.
+    assert values == [(10, "run/loss"), (20, "run/loss"), (30, "run/loss")]
 
 
 def verdicts():
@@ -78,15 +84,23 @@ def verdicts():
     return token_verdicts(examples, ["[CLS]", "one", "two", "three"])
 
 
+def test_curves_are_grouped_by_network():
+    names = [curve_name(name) for name in ("discriminator_auc", "generator_masked_loss", "loss")]
+    assert names == ["discriminator/auc", "generator/masked_loss", "run/loss"]
+
+
 def test_verdicts_in_markdown_and_plain_text():
     examples = verdicts()
     assert [token["text"] for token in examples[0]] == ["[CLS]", "two", "two"]  # no padding
     assert [token["replaced"] for token in examples[0]] == [False, True, False]
-    assert "**two** (88%) ~~one~~" in verdicts_markdown(examples)
+    assert [token["marked"] for token in examples[0]] == [False, True, False]
+    assert "**two** 88% *(was one)* two — 1 of 1 found" in verdicts_markdown(examples)
     out = io.StringIO()
     report.print_verdicts(examples, out)
     assert "[CLS] [!two<one] two" in out.getvalue()
     assert "(1 of 1 found)" in out.getvalue()
+    examples[0][0]["text"] = "a_b<*"
+    assert "a\\_b&lt;\\* **two**" in verdicts_markdown(examples)
 
 
 def test_report_shows_what_no_learning_gives():
