@@ -1,0 +1,1 @@
+"""Reading what tasks are fine-tuned and scored on: files become lists of examples; pure Python."""
