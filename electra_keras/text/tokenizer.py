@@ -20,7 +20,10 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+import numpy as np
+
 import electra_keras.console  # noqa: F401  (sets TensorFlow's log level before it is imported)
+from electra_keras.text.offsets import SourceCharacters
 from electra_keras.text.vocabulary import Vocabulary
 
 # isort: split
@@ -142,6 +145,33 @@ class ReferenceTokenizer:
         words = basic_tokenize(text, self.lower_case, self.strip_accents)
         return [piece for w in words for piece in wordpiece_tokenize(w, self.vocabulary.ids)]
 
+    def tokenize_with_offsets(self, text: str | bytes) -> list[tuple[str, int, int]]:
+        """Returns (WordPiece, start, end) for each; text/offsets.py has the rules."""
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "replace")
+        # For every character of the words [start, end] of its source; siblings share one list.
+        spans: list[list[int]] = []
+        owner = None  # of an accent that follows
+        for index, char in enumerate(text):
+            if is_dropped(char):
+                continue
+            given = "".join(basic_tokenize(char, self.lower_case, self.strip_accents))
+            if given:
+                owner = [index, index + 1]
+                spans += [owner] * len(given)
+            elif is_whitespace(char):
+                owner = None
+            elif owner:
+                owner[1] = index + 1
+        tokens, first = [], 0
+        for word in basic_tokenize(text, self.lower_case, self.strip_accents):
+            for piece in wordpiece_tokenize(word, self.vocabulary.ids):
+                # No word begins with "##" itself: it is punctuation.
+                length = len(word if piece == "[UNK]" else piece.removeprefix("##"))
+                tokens.append((piece, spans[first][0], spans[first + length - 1][1]))
+                first += length
+        return tokens
+
 
 # --- In the graph --------------------------------------------------------------------------------
 
@@ -226,6 +256,9 @@ class Tokenizer(tf.Module):
         self.vocabulary = vocabulary
         self.lower_case = lower_case
         self.strip_accents = lower_case and strip_accents is not False
+        # In characters; no word begins with "##" itself (it is punctuation).
+        lengths = [len(token.removeprefix("##")) for token in vocabulary.tokens]
+        self._piece_lengths = np.array(lengths, np.int32)
         # A word of more bytes becomes [UNK]; see `_shorten` for what that is used for.
         self._max_word_bytes = MAX_WORD_CHARACTERS * _MAX_UTF8_BYTES
         self._wordpiece = tf_text.FastWordpieceTokenizer(
@@ -284,6 +317,35 @@ class Tokenizer(tf.Module):
             Token ids, int32 [n, (tokens)].
         """
         return self.tokenize_words(self.basic_tokenize(texts, valid_utf8)).merge_dims(-2, -1)
+
+    def tokenize_with_offsets(
+        self, texts: tf.Tensor
+    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+        """Turns texts into token ids and the offsets of what they come from.
+
+        Args:
+            texts: strings [n], UTF-8; bytes that are not are left out.
+
+        Returns:
+            The ids that `tokenize` gives, and the tokens' first character and the one after their
+            last, all int32 [n, (tokens)]; text/offsets.py says what is counted.
+        """
+        codes = tf.strings.unicode_decode(texts, "UTF-8", errors="replace")
+        words = self.basic_tokenize(tf.strings.unicode_encode(codes, "UTF-8"), valid_utf8=True)
+        pieces = self.tokenize_words(words)
+        ids = pieces.merge_dims(-2, -1)
+        word_lengths = tf.strings.length(words.flat_values, unit="UTF8_CHAR")
+        lengths = tf.where(
+            ids.flat_values == self.vocabulary.unk_id,
+            tf.gather(word_lengths, pieces.values.value_rowids()),
+            tf.gather(self._piece_lengths, ids.flat_values),
+        )
+        starts, ends = self._source_characters.spans(codes, lengths)
+        return ids, ids.with_flat_values(starts), ids.with_flat_values(ends)
+
+    @functools.cached_property
+    def _source_characters(self) -> SourceCharacters:
+        return SourceCharacters(self.basic_tokenize, is_dropped, is_whitespace)
 
     def _lower(self, texts: tf.Tensor) -> tf.Tensor:
         """Lower-cases texts as Python does; the Unicode of tf.strings.lower is older."""
