@@ -36,16 +36,45 @@ class Encoder(keras.layers.Layer):
         self.blocks = [
             TransformerBlock(config, name=f"layer_{i}") for i in range(config.num_hidden_layers)
         ]
+        # One function for all blocks, which takes their weights as arguments: it is traced and
+        # compiled once, and not once for each layer.
+        self._compiled_block = tf.function(self._stateless_block, jit_compile=True, autograph=False)
+
+    def build(self, input_shape: object = None) -> None:
+        """Creates the variables; embeddings that another encoder owns are not built again."""
+        if not self.embeddings.built:
+            self.embeddings.build()
+        if self.embeddings_project is not None:
+            self.embeddings_project.build((None, None, self.config.embedding_size))
+        for block in self.blocks:
+            block.build()
+
+    def _stateless_block(
+        self,
+        weights: list[tf.Tensor],
+        hidden: tf.Tensor,
+        attention_bias: tf.Tensor,
+        noise: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """Runs a block with the given weights, in the order of its variables."""
+        noise = None if noise is None else DropoutNoise(noise)
+        outputs, _ = self.blocks[0].stateless_call(weights, [], hidden, attention_bias, noise=noise)
+        return outputs
 
     def dropout_bits(self, batch: int, length: int) -> int:
         """Returns how many random numbers one forward pass of this shape takes from its noise."""
         config = self.config
-        hidden = 2 * config.hidden_size if round(config.hidden_dropout_prob * 65536) else 0
         embedded = config.embedding_size if round(config.hidden_dropout_prob * 65536) else 0
+        blocks = config.num_hidden_layers * self._block_dropout_bits(batch, length)
+        return batch * length * embedded + blocks
+
+    def _block_dropout_bits(self, batch: int, length: int) -> int:
+        config = self.config
+        hidden = 2 * config.hidden_size if round(config.hidden_dropout_prob * 65536) else 0
         attention = config.num_attention_heads * length
         if not round(config.attention_probs_dropout_prob * 65536):
             attention = 0
-        return batch * length * (embedded + config.num_hidden_layers * (attention + hidden))
+        return batch * length * (attention + hidden)
 
     def call(
         self,
@@ -53,12 +82,14 @@ class Encoder(keras.layers.Layer):
         input_mask: tf.Tensor,
         segment_ids: tf.Tensor,
         noise: DropoutNoise | None = None,
+        compiled: bool = False,
     ) -> tf.Tensor:
         """Encodes token ids.
 
         Args:
             input_ids, input_mask, segment_ids: int32 [batch, length]; the mask is 1 for real tokens.
             noise: source of dropout bits, or None for no dropout.
+            compiled: run the blocks by XLA; the shape of the inputs must be static.
 
         Returns:
             [batch, length, hidden_size] in the compute dtype.
@@ -71,5 +102,11 @@ class Encoder(keras.layers.Layer):
             1.0 - tf.cast(input_mask[:, tf.newaxis, tf.newaxis, :], tf.float32)
         ) * -1e4
         for block in self.blocks:
-            hidden = block(hidden, attention_bias, noise=noise)
+            part = None if noise is None else noise.part(self._block_dropout_bits(*input_ids.shape))
+            if compiled:
+                weights = [tf.convert_to_tensor(v.value) for v in block.trainable_variables]
+                hidden = self._compiled_block(weights, hidden, attention_bias, part)
+            else:
+                part = None if part is None else DropoutNoise(part)
+                hidden = block(hidden, attention_bias, noise=part)
         return hidden

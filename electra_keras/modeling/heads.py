@@ -26,6 +26,11 @@ class MaskedLanguageModelHead(keras.layers.Layer):
             shape=(config.vocab_size,), initializer="zeros", name="output_bias"
         )
 
+    def build(self, input_shape: object = None) -> None:
+        """Creates the variables."""
+        self.dense.build((None, None, self.config.hidden_size))
+        self.layer_norm.build((None, None, self.config.embedding_size))
+
     def call(self, hidden: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
         """Returns float32 logits [batch, predictions, vocab_size].
 
@@ -45,10 +50,16 @@ class ReplacedTokenHead(keras.layers.Layer):
 
     def __init__(self, config: EncoderConfig, **kwargs: str) -> None:
         super().__init__(**kwargs)
+        self.config = config
         self.dense = keras.layers.Dense(
             config.hidden_size, kernel_initializer=weight_initializer(config), name="dense"
         )
         self.output_dense = keras.layers.Dense(1, name="output_dense")  # glorot, as the original
+
+    def build(self, input_shape: object = None) -> None:
+        """Creates the variables."""
+        self.dense.build((None, None, self.config.hidden_size))
+        self.output_dense.build((None, None, self.config.hidden_size))
 
     def call(self, hidden: tf.Tensor) -> tf.Tensor:
         """Maps [batch, length, hidden_size] to float32 logits [batch, length]."""

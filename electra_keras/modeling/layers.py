@@ -1,4 +1,8 @@
-"""Building blocks of the encoder: embeddings, attention, feed-forward, and dropout without state."""
+"""Building blocks of the encoder: embeddings, attention, feed-forward, and dropout without state.
+
+Sizes are in the configuration, so `build` needs no shapes, and a model is built without a call: Keras
+would trace each layer three times to find them out.
+"""
 
 import math
 from collections.abc import Sequence
@@ -41,17 +45,17 @@ class SinusoidalInitializer(keras.initializers.Initializer):
 class DropoutNoise:
     """Random bits for the dropout sites of one forward pass, in the order of the calls.
 
-    There is no random state: the bits follow from `key` alone. XLA's random numbers are slow on CPU, so
-    there all bits are drawn by one kernel outside of the compiled function (`draw`) and handed in as
-    `bits`; on GPU and TPU, where they would only take memory, each site draws its own.
+    There is no random state: the bits follow from a key alone. XLA's random numbers are slow on CPU, so
+    there all bits are drawn by one kernel outside of the compiled functions (`draw`) and handed in; on
+    GPU and TPU, where they would only take memory, each site draws its own.
 
     Args:
-        key: int32 [2], seed of this pass.
-        bits: uint16 [n], drawn beforehand, or None to draw at each site.
+        source: int32 [2], the key of this pass, or uint16 [n], its bits.
     """
 
-    def __init__(self, key: tf.Tensor | None, bits: tf.Tensor | None = None) -> None:
-        self.key, self.bits = key, bits
+    def __init__(self, source: tf.Tensor) -> None:
+        self.source = source
+        self.has_bits = source.dtype == tf.uint16
         self.offset = 0
         self.sites = 0
 
@@ -63,17 +67,21 @@ class DropoutNoise:
         )
         return tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:count]
 
+    def part(self, count: int) -> tf.Tensor:
+        """Returns the source of another DropoutNoise that gives `count` numbers."""
+        if self.has_bits:
+            source = self.source[self.offset : self.offset + count]
+        else:
+            source = tf.random.experimental.stateless_fold_in(self.source, self.sites)
+        self.sites += 1
+        self.offset += count
+        return source
+
     def take(self, shape: Sequence[int]) -> tf.Tensor:
         """Returns uint16 bits of the given static shape, different at every call."""
         count = math.prod(shape)
-        if self.bits is None:
-            site_key = tf.random.experimental.stateless_fold_in(self.key, self.sites)
-            bits = self.draw(site_key, count)
-        else:
-            bits = self.bits[self.offset : self.offset + count]
-        self.sites += 1
-        self.offset += count
-        return tf.reshape(bits, shape)
+        source = self.part(count)
+        return tf.reshape(source if self.has_bits else self.draw(source, count), shape)
 
 
 def dropout(inputs: tf.Tensor, rate: float, noise: DropoutNoise | None) -> tf.Tensor:
@@ -129,6 +137,13 @@ class Embeddings(keras.layers.Layer):
             epsilon=config.layer_norm_eps, name="layer_norm"
         )
 
+    def build(self, input_shape: object = None) -> None:
+        """Creates the variables that another encoder does not own."""
+        for table in (self.token_embedding, self.position_embedding, self.type_embedding):
+            if not table.built:
+                table.build()
+        self.layer_norm.build((None, None, self.config.embedding_size))
+
     def call(
         self, input_ids: tf.Tensor, segment_ids: tf.Tensor, noise: DropoutNoise | None = None
     ) -> tf.Tensor:
@@ -157,6 +172,11 @@ class SelfAttention(keras.layers.Layer):
         self.output_dense = keras.layers.Dense(
             config.hidden_size, kernel_initializer=weight_initializer(config), name="output_dense"
         )
+
+    def build(self, input_shape: object = None) -> None:
+        """Creates the variables."""
+        self.query_key_value.build((None, None, self.config.hidden_size))
+        self.output_dense.build((None, None, self.config.hidden_size))
 
     def call(
         self, hidden: tf.Tensor, attention_bias: tf.Tensor, noise: DropoutNoise | None = None
@@ -205,6 +225,15 @@ class TransformerBlock(keras.layers.Layer):
         self.output_layer_norm = keras.layers.LayerNormalization(
             epsilon=config.layer_norm_eps, name="output_layer_norm"
         )
+
+    def build(self, input_shape: object = None) -> None:
+        """Creates the variables."""
+        shape = (None, None, self.config.hidden_size)
+        self.attention.build()
+        self.attention_layer_norm.build(shape)
+        self.intermediate_dense.build(shape)
+        self.output_dense.build((None, None, self.config.intermediate_size))
+        self.output_layer_norm.build(shape)
 
     def call(
         self, hidden: tf.Tensor, attention_bias: tf.Tensor, noise: DropoutNoise | None = None

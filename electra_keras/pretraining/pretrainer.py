@@ -78,10 +78,11 @@ class ElectraPretrainer(keras.Model):
             config.generator_weight, config.discriminator_weight
         )
         self.use_xla = False
-        # Creates all variables: Model.build would not.
-        ids = tf.zeros([1, config.max_seq_length], tf.int32)
-        self.discriminator_head(self.discriminator(ids, ids, ids))
-        self.generator_head(self.generator(ids, ids, ids), ids[:, :1])
+        for layer in (
+            self.discriminator, self.discriminator_head, self.generator, self.generator_head,
+        ):  # fmt: skip
+            if not layer.built:
+                layer.build()
         self.built = True
 
     def call(self, inputs: Batch, training: bool = False) -> dict[str, tf.Tensor]:
@@ -102,10 +103,11 @@ class ElectraPretrainer(keras.Model):
         jit_compile: bool | str = "auto",
         **kwargs: object,
     ) -> None:
-        """Sets the optimizer and whether XLA compiles forward and backward pass ("auto": yes).
+        """Sets the optimizer and whether XLA compiles blocks and heads ("auto": yes).
 
         Keras itself must not compile the whole step: XLA's random numbers are slow on CPU, and the
-        all-reduce stays outside.
+        all-reduce stays outside. Forward and backward pass in one piece would make no faster step,
+        but take twice as long to compile.
         """
         super().compile(
             optimizer=optimizer,
@@ -150,29 +152,41 @@ class ElectraPretrainer(keras.Model):
         sample_uniforms: tf.Tensor,
         generator_noise: DropoutNoise | None,
         discriminator_noise: DropoutNoise | None,
+        compiled: bool,
     ) -> dict[str, tf.Tensor]:
         """Runs generator, sampling and discriminator on one micro-batch."""
         config = self.config
-        hidden = self.generator(
-            masked.input_ids, batch["input_mask"], batch["segment_ids"], noise=generator_noise
-        )
-        logits = self.generator_head(hidden, masked.positions)
-        sampled_ids = sample_tokens(
-            logits,
-            sample_uniforms,
-            config.temperature,
-            masked.labels if config.disallow_correct else None,
-        )
+
+        def predict(hidden: tf.Tensor, masked: MaskedTokens, uniforms: tf.Tensor) -> tuple:
+            logits = self.generator_head(hidden, masked.positions)
+            sampled_ids = sample_tokens(
+                logits,
+                uniforms,
+                config.temperature,
+                masked.labels if config.disallow_correct else None,
+            )
+            label_logits = tf.gather(logits, masked.labels, batch_dims=2)
+            correct = label_logits >= tf.reduce_max(logits, axis=-1)
+            return sampled_ids, masked_language_model_loss(logits, masked.labels), correct
+
+        def judge(hidden: tf.Tensor) -> tf.Tensor:
+            return self.discriminator_head(hidden)
+
+        if compiled:
+            predict = tf.function(predict, jit_compile=True, autograph=False)
+            judge = tf.function(judge, jit_compile=True, autograph=False)
+        rest = batch["input_mask"], batch["segment_ids"]
+        hidden = self.generator(masked.input_ids, *rest, noise=generator_noise, compiled=compiled)
+        sampled_ids, generator_nll, correct = predict(hidden, masked, sample_uniforms)
         corrupted_ids, replaced = corrupt_tokens(batch["input_ids"], masked, sampled_ids)
         hidden = self.discriminator(
-            corrupted_ids, batch["input_mask"], batch["segment_ids"], noise=discriminator_noise
+            corrupted_ids, *rest, noise=discriminator_noise, compiled=compiled
         )
-        label_logits = tf.gather(logits, masked.labels, batch_dims=2)
         return {
-            "generator_nll": masked_language_model_loss(logits, masked.labels),
-            "generator_correct": label_logits >= tf.reduce_max(logits, axis=-1),
+            "generator_nll": generator_nll,
+            "generator_correct": correct,
             "sampled_correct": sampled_ids == masked.labels,
-            "discriminator_logits": self.discriminator_head(hidden),
+            "discriminator_logits": judge(hidden),
             "corrupted_ids": corrupted_ids,
             "replaced": replaced,
         }
@@ -192,12 +206,10 @@ class ElectraPretrainer(keras.Model):
             noise: "generator" and "discriminator": dropout keys (int32 [2]) or bits (uint16 [n]).
             counts: float32 [2], predicted positions and real tokens of the global batch.
         """
-        streams = [
-            DropoutNoise(None, value) if value.dtype == tf.uint16 else DropoutNoise(value)
-            for value in (noise["generator"], noise["discriminator"])
-        ]
+        streams = DropoutNoise(noise["generator"]), DropoutNoise(noise["discriminator"])
+        compiled = self.use_xla and not _on_tpu()  # on TPU the whole step is compiled
         with tf.GradientTape() as tape:
-            outputs = self._forward(batch, masked, sample_uniforms, *streams)
+            outputs = self._forward(batch, masked, sample_uniforms, *streams, compiled)
             discriminator_nll = replaced_token_loss(
                 outputs["discriminator_logits"], outputs["replaced"]
             )
@@ -273,9 +285,6 @@ class ElectraPretrainer(keras.Model):
             ]
         )
         counts = context.all_reduce(tf.distribute.ReduceOp.SUM, counts) + 1e-6  # D2.9, D3.14
-        forward_backward = self._forward_backward
-        if self.use_xla and not _on_tpu():  # on TPU the whole step is compiled
-            forward_backward = tf.function(forward_backward, jit_compile=True, autograph=False)
 
         def run(index: tf.Tensor | int) -> tuple[list[tf.Tensor], tf.Tensor]:
             def part(tensor: tf.Tensor) -> tf.Tensor:
@@ -285,7 +294,7 @@ class ElectraPretrainer(keras.Model):
                 return tf.slice(tensor, begin, [rows, *tensor.shape[1:]])
 
             batch_slice = context.replica_id_in_sync_group * micro_batches + index
-            return forward_backward(
+            return self._forward_backward(
                 {name: part(tensor) for name, tensor in batch.items()},
                 MaskedTokens(*(part(tensor) for tensor in masked)),
                 part(sample_uniforms),
@@ -330,7 +339,7 @@ class ElectraPretrainer(keras.Model):
             `discriminator_logits` [batch, length] and the generator's outputs.
         """
         masked, sample_uniforms = self._mask(batch, _EVALUATION_SEED, step)
-        return masked, self._forward(batch, masked, sample_uniforms, None, None)
+        return masked, self._forward(batch, masked, sample_uniforms, None, None, compiled=False)
 
     def evaluation_statistics(self, batch: Batch, step: tf.Tensor) -> tf.Tensor:
         """Returns the statistics [SIZE] of one evaluation batch in the current replica."""

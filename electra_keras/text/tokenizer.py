@@ -223,14 +223,18 @@ def _regex_classes() -> dict[str, str]:
 
 @functools.cache
 def _newer_lower_case() -> dict[str, str]:
-    """Returns letters, with their lower case, that Python knows and TensorFlow's ICU does not."""
+    """Returns letters, with their lower case, on which tf.strings.lower cannot be relied.
+
+    Its Unicode is older than Python's, and it follows the locale of the process: in a Turkish or
+    Lithuanian one some letters have another lower case. (The ASCII letters are lowered apart.)
+    """
     letters = [char for char in map(chr, range(0x110000)) if char.lower() != char and char != "Σ"]
     with tf.init_scope():  # also when the first call is inside a tf.function
         known = tf.strings.lower(tf.constant(letters), encoding="utf-8").numpy()
     return {
         char: char.lower()
         for char, lower in zip(letters, known, strict=True)
-        if char.lower() != lower.decode()
+        if char.lower() != lower.decode() or char in "İĮÌÍĨ"
     }
 
 
@@ -348,7 +352,8 @@ class Tokenizer(tf.Module):
         return SourceCharacters(self.basic_tokenize, is_dropped, is_whitespace)
 
     def _lower(self, texts: tf.Tensor) -> tf.Tensor:
-        """Lower-cases texts as Python does; the Unicode of tf.strings.lower is older."""
+        """Lower-cases texts as Python does."""
+        texts = tf.strings.lower(texts)  # ASCII alone: no locale changes that
         classes = _regex_classes()
         replace = tf.strings.regex_replace
         final_sigma = (

@@ -164,7 +164,7 @@ def test_gradient_is_that_of_the_loss():
 def test_dropout(rate):
     key = tf.constant([1, 2])
     count = 2 * 100_000
-    drawn = DropoutNoise(None, DropoutNoise.draw(key, count))
+    drawn = DropoutNoise(DropoutNoise.draw(key, count))
     ones = tf.ones([100, 1000])
     for noise in (DropoutNoise(key), drawn):
         first, second = dropout(ones, rate, noise), dropout(ones, rate, noise)

@@ -1,5 +1,8 @@
 import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -168,3 +171,32 @@ def test_it_can_be_exported_and_served(golden_vocabulary, tmp_path):
     texts = tf.constant([b"\xffThe quick, caf\xc3\xa9", "Σ " + "ж" * 300])
     loaded = tf.saved_model.load(str(tmp_path)).signatures["serving_default"](texts)
     assert loaded["ids"].numpy().tolist() == served(texts)["ids"].numpy().tolist()
+
+
+@pytest.mark.parametrize("strip_accents", [True, False])
+def test_the_locale_of_the_process_that_serves_changes_nothing(tmp_path, strip_accents):
+    """tf.strings.lower follows it: in a Turkish one, "I" would become a dotless i."""
+    letters = "aijmtıì\u0307ß"
+    tokens = (*SPECIAL, *letters, *(f"##{letter}" for letter in letters))
+    texts = ["TITLE I AM", "JAM İT", "ÌI Ĩ\u0307 Įa", "plain"]
+    module = Tokenizer(Vocabulary(tokens), strip_accents=strip_accents)
+
+    def serve(texts):
+        return module.tokenize(texts).to_tensor()
+
+    module.serve = tf.function(serve, input_signature=[tf.TensorSpec([None], tf.string)])
+    expected = module.serve(tf.constant(texts)).numpy().tolist()
+    tf.saved_model.save(module, str(tmp_path))
+    code = (
+        "import sys, json, tensorflow as tf, tensorflow_text\n"
+        "model = tf.saved_model.load(sys.argv[1])\n"
+        "print(json.dumps(model.serve(tf.constant(json.loads(sys.argv[2]))).numpy().tolist()))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), json.dumps(texts)],
+        env=os.environ | {"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(result.stdout) == expected
