@@ -49,32 +49,25 @@ class Encoder(keras.layers.Layer):
         for block in self.blocks:
             block.build()
 
+    def _embed(
+        self, input_ids: tf.Tensor, segment_ids: tf.Tensor, key: tf.Tensor | None
+    ) -> tf.Tensor:
+        """Returns what goes into the first block."""
+        noise = None if key is None else DropoutNoise(key)
+        hidden = self.embeddings(input_ids, segment_ids, noise=noise)
+        return hidden if self.embeddings_project is None else self.embeddings_project(hidden)
+
     def _stateless_block(
         self,
         weights: list[tf.Tensor],
         hidden: tf.Tensor,
         attention_bias: tf.Tensor,
-        noise: tf.Tensor | None,
+        key: tf.Tensor | None,
     ) -> tf.Tensor:
         """Runs a block with the given weights, in the order of its variables."""
-        noise = None if noise is None else DropoutNoise(noise)
+        noise = None if key is None else DropoutNoise(key)
         outputs, _ = self.blocks[0].stateless_call(weights, [], hidden, attention_bias, noise=noise)
         return outputs
-
-    def dropout_bits(self, batch: int, length: int) -> int:
-        """Returns how many random numbers one forward pass of this shape takes from its noise."""
-        config = self.config
-        embedded = config.embedding_size if round(config.hidden_dropout_prob * 65536) else 0
-        blocks = config.num_hidden_layers * self._block_dropout_bits(batch, length)
-        return batch * length * embedded + blocks
-
-    def _block_dropout_bits(self, batch: int, length: int) -> int:
-        config = self.config
-        hidden = 2 * config.hidden_size if round(config.hidden_dropout_prob * 65536) else 0
-        attention = config.num_attention_heads * length
-        if not round(config.attention_probs_dropout_prob * 65536):
-            attention = 0
-        return batch * length * (attention + hidden)
 
     def call(
         self,
@@ -88,25 +81,27 @@ class Encoder(keras.layers.Layer):
 
         Args:
             input_ids, input_mask, segment_ids: int32 [batch, length]; the mask is 1 for real tokens.
-            noise: source of dropout bits, or None for no dropout.
+            noise: source of dropout's random numbers, or None for no dropout.
             compiled: run the blocks by XLA; the shape of the inputs must be static.
 
         Returns:
             [batch, length, hidden_size] in the compute dtype.
         """
-        hidden = self.embeddings(input_ids, segment_ids, noise=noise)
-        if self.embeddings_project is not None:
-            hidden = self.embeddings_project(hidden)
+        embed = self._embed
+        if compiled:
+            embed = tf.function(embed, jit_compile=True, autograph=False)
+        key = None if noise is None else noise.next_key()
+        hidden = embed(input_ids, segment_ids, key)
         # -10000 as the original; the sum is made in float32 at every precision.
         attention_bias = (
             1.0 - tf.cast(input_mask[:, tf.newaxis, tf.newaxis, :], tf.float32)
         ) * -1e4
         for block in self.blocks:
-            part = None if noise is None else noise.part(self._block_dropout_bits(*input_ids.shape))
+            key = None if noise is None else noise.next_key()
             if compiled:
                 weights = [tf.convert_to_tensor(v.value) for v in block.trainable_variables]
-                hidden = self._compiled_block(weights, hidden, attention_bias, part)
+                hidden = self._compiled_block(weights, hidden, attention_bias, key)
             else:
-                part = None if part is None else DropoutNoise(part)
-                hidden = block(hidden, attention_bias, noise=part)
+                block_noise = None if key is None else DropoutNoise(key)
+                hidden = block(hidden, attention_bias, noise=block_noise)
         return hidden

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from electra_keras.config import EncoderConfig
-from electra_keras.modeling.layers import weight_initializer
+from electra_keras.modeling.layers import gelu, weight_initializer
 
 
 class MaskedLanguageModelHead(keras.layers.Layer):
@@ -39,7 +39,7 @@ class MaskedLanguageModelHead(keras.layers.Layer):
             positions: int32 [batch, predictions]; only these reach the vocabulary (D2.7).
         """
         hidden = tf.gather(hidden, positions, batch_dims=1)
-        hidden = self.layer_norm(tf.nn.gelu(self.dense(hidden), approximate=False))
+        hidden = self.layer_norm(gelu(self.dense(hidden)))
         table = keras.ops.convert_to_tensor(self.token_embedding.embeddings)
         logits = tf.einsum("bpe,ve->bpv", hidden, tf.cast(table, hidden.dtype))
         return tf.cast(logits, tf.float32) + tf.cast(self.output_bias, tf.float32)
@@ -63,5 +63,5 @@ class ReplacedTokenHead(keras.layers.Layer):
 
     def call(self, hidden: tf.Tensor) -> tf.Tensor:
         """Maps [batch, length, hidden_size] to float32 logits [batch, length]."""
-        hidden = tf.nn.gelu(self.dense(hidden), approximate=False)
+        hidden = gelu(self.dense(hidden))
         return tf.cast(tf.squeeze(self.output_dense(hidden), -1), tf.float32)

@@ -5,7 +5,7 @@ would trace each layer three times to find them out.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -17,6 +17,22 @@ from electra_keras.config import EncoderConfig
 def weight_initializer(config: EncoderConfig) -> keras.initializers.Initializer:
     """Truncated normal, the original's for all kernels and tables but the projections."""
     return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+
+
+@tf.custom_gradient
+def gelu(inputs: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """The exact GELU, x * Phi(x) (Hendrycks and Gimpel 2016, arXiv 1606.08415), at any shape.
+
+    Its gradient keeps only the inputs. TensorFlow's keeps four tensors of their size, which a compiled
+    block would have to hand on from the forward to the backward pass.
+    """
+
+    def gradient(outputs_gradient: tf.Tensor) -> tf.Tensor:
+        density = tf.exp(-0.5 * tf.square(inputs)) * (2 * math.pi) ** -0.5
+        distribution = 0.5 * (1.0 + tf.math.erf(inputs * 0.5**0.5))
+        return outputs_gradient * (distribution + inputs * density)
+
+    return tf.nn.gelu(inputs, approximate=False), gradient
 
 
 class SinusoidalInitializer(keras.initializers.Initializer):
@@ -42,59 +58,54 @@ class SinusoidalInitializer(keras.initializers.Initializer):
         return {"stddev": self.stddev}
 
 
+def random_bits(key: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
+    """Returns uniform uint32 numbers of a static shape that follow from `key` (int32 [2]).
+
+    A hash of the position: "lowbias32" (C. Wellons, 2018, "Prospecting for hash functions"), once for
+    each half of the key. It is no generator for statistics, but dropout needs no more, and it is
+    elementwise: XLA computes it where it is used, while Philox in XLA is slow on CPU and its numbers,
+    drawn outside, take time and memory.
+    """
+    bits = tf.cast(tf.range(math.prod(shape)), tf.uint32)
+    for half in tf.unstack(tf.bitcast(key, tf.uint32)):
+        bits += half
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+            shifted = tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint32))
+            bits = tf.bitwise.bitwise_xor(bits, shifted) * tf.constant(factor, tf.uint32)
+    return tf.reshape(bits, shape)
+
+
 class DropoutNoise:
     """Random bits for the dropout sites of one forward pass, in the order of the calls.
 
-    There is no random state: the bits follow from a key alone. XLA's random numbers are slow on CPU, so
-    there all bits are drawn by one kernel outside of the compiled functions (`draw`) and handed in; on
-    GPU and TPU, where they would only take memory, each site draws its own.
+    There is no random state: the bits follow from the key alone.
 
     Args:
-        source: int32 [2], the key of this pass, or uint16 [n], its bits.
+        key: int32 [2], seed of this pass.
     """
 
-    def __init__(self, source: tf.Tensor) -> None:
-        self.source = source
-        self.has_bits = source.dtype == tf.uint16
-        self.offset = 0
+    def __init__(self, key: tf.Tensor) -> None:
+        self.key = key
         self.sites = 0
 
-    @staticmethod
-    def draw(key: tf.Tensor, count: int) -> tf.Tensor:
-        """Returns `count` uniform uint16 numbers that follow from `key` (int32 [2])."""
-        words = tf.random.stateless_uniform(
-            [(count + 1) // 2], seed=key, minval=None, maxval=None, dtype=tf.uint32
-        )
-        return tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:count]
-
-    def part(self, count: int) -> tf.Tensor:
-        """Returns the source of another DropoutNoise that gives `count` numbers."""
-        if self.has_bits:
-            source = self.source[self.offset : self.offset + count]
-        else:
-            source = tf.random.experimental.stateless_fold_in(self.source, self.sites)
+    def next_key(self) -> tf.Tensor:
+        """Returns a key of its own, int32 [2], for the next site or the next part of the pass."""
         self.sites += 1
-        self.offset += count
-        return source
-
-    def take(self, shape: Sequence[int]) -> tf.Tensor:
-        """Returns uint16 bits of the given static shape, different at every call."""
-        count = math.prod(shape)
-        source = self.part(count)
-        return tf.reshape(source if self.has_bits else self.draw(source, count), shape)
+        return tf.random.experimental.stateless_fold_in(self.key, self.sites)
 
 
 def dropout(inputs: tf.Tensor, rate: float, noise: DropoutNoise | None) -> tf.Tensor:
-    """Zeroes each element with probability `rate` (to 1/65536) and scales the rest to keep the mean.
+    """Zeroes each element with probability `rate` and scales the rest to keep the mean.
 
     Does nothing without noise, which is how evaluation and inference call it.
     """
-    threshold = round(rate * 65536)
-    if noise is None or threshold == 0:
+    if noise is None or rate == 0:
         return inputs
-    keep = noise.take(inputs.shape) >= tf.constant(threshold, tf.uint16)
-    scale = tf.constant(65536 / (65536 - threshold), inputs.dtype)
-    return tf.where(keep, inputs * scale, tf.zeros([], inputs.dtype))
+    threshold = tf.constant(round(rate * 2**32), tf.uint32)
+    keep = random_bits(noise.next_key(), inputs.shape) >= threshold
+    return tf.where(
+        keep, inputs * tf.constant(1 / (1 - rate), inputs.dtype), tf.zeros([], inputs.dtype)
+    )
 
 
 class Embeddings(keras.layers.Layer):
@@ -186,7 +197,7 @@ class SelfAttention(keras.layers.Layer):
         Args:
             hidden: [batch, length, hidden].
             attention_bias: float32 [batch, 1, 1, length], 0 for real tokens, -10000 for padding.
-            noise: source of dropout bits, or None.
+            noise: source of dropout's random numbers, or None.
         """
         heads, width = self.config.num_attention_heads, self.config.hidden_size
         batch, length = tf.shape(hidden)[0], tf.shape(hidden)[1]
@@ -242,6 +253,6 @@ class TransformerBlock(keras.layers.Layer):
         rate = self.config.hidden_dropout_prob
         attended = dropout(self.attention(hidden, attention_bias, noise=noise), rate, noise)
         hidden = self.attention_layer_norm(hidden + attended)
-        inner = tf.nn.gelu(self.intermediate_dense(hidden), approximate=False)
+        inner = gelu(self.intermediate_dense(hidden))
         outer = dropout(self.output_dense(inner), rate, noise)
         return self.output_layer_norm(hidden + outer)

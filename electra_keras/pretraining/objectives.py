@@ -64,9 +64,13 @@ def sample_tokens(
 def _invert_cumulative(weights: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
     """Returns the first index whose cumulative weight exceeds `uniforms` x the total.
 
-    An index of zero weight is never returned: the factor keeps the threshold below the total after
-    rounding, and below it the strict comparison passes over empty intervals.
+    An index of zero weight is never returned; the factor keeps the threshold below the total after
+    rounding, so that there is always one.
     """
-    cumulative = tf.cumsum(weights, axis=-1)
+    # A product with a triangle of ones: XLA computes tf.cumsum in time that grows with the square.
+    size = weights.shape[-1]
+    triangle = tf.linalg.band_part(tf.ones([size, size], weights.dtype), 0, -1)
+    cumulative = tf.tensordot(weights, triangle, 1)
     threshold = (uniforms * (1 - 1e-6))[..., tf.newaxis] * cumulative[..., -1:]
-    return tf.reduce_sum(tf.cast(cumulative <= threshold, tf.int32), axis=-1)
+    exceeds = (cumulative > threshold) & (weights > 0)
+    return tf.argmax(exceeds, axis=-1, output_type=tf.int32)

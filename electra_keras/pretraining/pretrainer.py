@@ -196,17 +196,17 @@ class ElectraPretrainer(keras.Model):
         batch: Batch,
         masked: MaskedTokens,
         sample_uniforms: tf.Tensor,
-        noise: Mapping[str, tf.Tensor],
+        dropout_keys: tuple[tf.Tensor, tf.Tensor],
         counts: tf.Tensor,
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Returns one micro-batch's share of the gradients, and its statistics.
 
         Args:
             batch, masked, sample_uniforms: the micro-batch.
-            noise: "generator" and "discriminator": dropout keys (int32 [2]) or bits (uint16 [n]).
+            dropout_keys: int32 [2] each, of generator and discriminator.
             counts: float32 [2], predicted positions and real tokens of the global batch.
         """
-        streams = DropoutNoise(noise["generator"]), DropoutNoise(noise["discriminator"])
+        streams = [DropoutNoise(key) for key in dropout_keys]
         compiled = self.use_xla and not _on_tpu()  # on TPU the whole step is compiled
         with tf.GradientTape() as tape:
             outputs = self._forward(batch, masked, sample_uniforms, *streams, compiled)
@@ -246,20 +246,6 @@ class ElectraPretrainer(keras.Model):
             outputs["replaced"],
         )
 
-    def _dropout_noise(
-        self, step: tf.Tensor, batch_slice: tf.Tensor, shape: tuple[int, int]
-    ) -> dict[str, tf.Tensor]:
-        """Returns each network's dropout key, or on CPU its bits, for one slice of the batch."""
-        on_cpu = not tf.config.list_logical_devices("GPU") and not _on_tpu()
-        noise = {}
-        for name, encoder, purpose in (
-            ("generator", self.generator, Purpose.GENERATOR_DROPOUT),
-            ("discriminator", self.discriminator, Purpose.DISCRIMINATOR_DROPOUT),
-        ):
-            key = make_key(self.seed, purpose, step, batch_slice)
-            noise[name] = DropoutNoise.draw(key, encoder.dropout_bits(*shape)) if on_cpu else key
-        return noise
-
     def compute_gradients(self, batch: Batch, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Returns this replica's share of the global batch's gradients, and its statistics.
 
@@ -273,7 +259,7 @@ class ElectraPretrainer(keras.Model):
         """
         context = tf.distribute.get_replica_context()
         micro_batches = self.gradient_accumulation_steps
-        rows, length = batch["input_ids"].shape
+        rows = batch["input_ids"].shape[0]
         if rows % micro_batches:
             raise ValueError(f"batch of {rows} is not divisible into {micro_batches} micro-batches")
         rows //= micro_batches
@@ -294,11 +280,15 @@ class ElectraPretrainer(keras.Model):
                 return tf.slice(tensor, begin, [rows, *tensor.shape[1:]])
 
             batch_slice = context.replica_id_in_sync_group * micro_batches + index
+            dropout_keys = tuple(
+                make_key(self.seed, purpose, step, batch_slice)
+                for purpose in (Purpose.GENERATOR_DROPOUT, Purpose.DISCRIMINATOR_DROPOUT)
+            )
             return self._forward_backward(
                 {name: part(tensor) for name, tensor in batch.items()},
                 MaskedTokens(*(part(tensor) for tensor in masked)),
                 part(sample_uniforms),
-                self._dropout_noise(step, batch_slice, (rows, length)),
+                dropout_keys,
                 counts,
             )
 
