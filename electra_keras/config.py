@@ -5,10 +5,12 @@ Field names of `EncoderConfig` are those of the original and of Hugging Face.
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import math
+import types
+from collections.abc import Collection, Mapping
 from typing import Any, Self
 
-from electra_keras.console import UsageError
+from electra_keras.console import UsageError, UserError
 
 EMBEDDING_SHARING = ("all", "token", "none", "encoder")
 
@@ -17,6 +19,23 @@ def require(condition: bool, message: str) -> None:
     """Raises UsageError with `message` unless the condition holds."""
     if not condition:
         raise UsageError(message)
+
+
+def matches(value: Any, kind: Any) -> bool:
+    """Whether a value is of a field's type; an int is a float too, a bool no int, NaN nothing."""
+    if isinstance(kind, types.UnionType):
+        return any(matches(value, choice) for choice in kind.__args__)
+    if kind is float and type(value) is float:
+        return math.isfinite(value)
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def _check_types(config: Any) -> None:
+    """Checks each field of a dataclass against its annotation."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        kind = getattr(field.type, "__name__", str(field.type))
+        require(matches(value, field.type), f"{field.name} must be of type {kind}: {value!r}")
 
 
 def _from_mapping(cls: type, values: Mapping[str, Any], where: str) -> Any:
@@ -51,12 +70,13 @@ class EncoderConfig:
     hidden_act: str = "gelu"
 
     def __post_init__(self) -> None:
+        _check_types(self)
         for name in (
             "vocab_size", "embedding_size", "hidden_size", "num_hidden_layers",
             "num_attention_heads", "intermediate_size", "max_position_embeddings", "type_vocab_size",
         ):  # fmt: skip
             value = getattr(self, name)
-            require(isinstance(value, int) and value >= 1, f"{name} must be at least 1: {value!r}")
+            require(value >= 1, f"{name} must be at least 1: {value!r}")
         require(
             self.hidden_size % self.num_attention_heads == 0,
             f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
@@ -113,6 +133,7 @@ class ElectraConfig:
     strip_accents: bool | None = None
 
     def __post_init__(self) -> None:
+        _check_types(self)
         choices = {"embedding_sharing": EMBEDDING_SHARING, "masking": ("unique", "original")}
         for name, allowed in choices.items():
             value = getattr(self, name)
@@ -167,6 +188,11 @@ class ElectraConfig:
                 "--input=DISCRIMINATOR,GENERATOR",
             )
 
+    def missing_heads(self, present: Collection[str]) -> list[str]:
+        """Returns the heads of the networks there are of which no variable path is `present`."""
+        heads = [f"{network}_head" for network in self.encoders]
+        return [head for head in heads if not any(p.startswith(f"{head}/") for p in present)]
+
     @property
     def max_predictions_per_seq(self) -> int:
         """How many positions of an example are predicted at most (19 of 128, 79 of 512)."""
@@ -181,13 +207,15 @@ class ElectraConfig:
         """Parses what `to_json` wrote.
 
         Raises:
-            UsageError: not JSON, or an unknown, missing or impossible value; names `where`.
+            UserError: not JSON, or an unknown, missing or impossible value; names `where`.
         """
         try:
             values = json.loads(text)
             for name in ("discriminator", "generator"):
                 if values[name] is not None:
-                    values[name] = _from_mapping(EncoderConfig, values[name], f"{where}: {name}")
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UsageError(f"{where} is not an ElectraConfig: {error!r}") from error
-        return _from_mapping(cls, values, where)
+                    values[name] = _from_mapping(EncoderConfig, values[name], name)
+            return _from_mapping(cls, values, "the model")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UserError(f"{where} is not an ElectraConfig: {error!r}") from error
+        except UsageError as error:
+            raise UserError(f"{where}: {error}") from error

@@ -84,6 +84,9 @@ def run_main(main: Callable[[], int | None]) -> None:
             sys.exit(main() or 0)
         except UserError as error:
             _fail(error)
+        except OSError as error:  # no right to a file, a name that is too long, ...
+            where = f"{error.filename}: " if error.filename else ""
+            _fail(UserError(f"{where}{reason(error)}"))
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr, flush=True)
             sys.exit(130)

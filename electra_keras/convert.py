@@ -1,5 +1,6 @@
 """Weights in and out: python -m electra_keras.convert --from=huggingface --input=... --output=..."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -14,9 +15,19 @@ import tensorflow as tf
 from safetensors import SafetensorError
 
 from electra_keras.interop import google, huggingface, keras_hub, model_directory
-from electra_keras.interop.weights import ModelWeights, missing_heads
+from electra_keras.interop.weights import ModelWeights
 
-_FORMATS = ("electra_keras", "google", "huggingface", "keras_nlp")
+# What each source can be told.
+_CASING = ("vocab_file", "lower_case", "strip_accents")
+_FLAGS = {
+    "electra_keras": ("checkpoint",),
+    "google": (*_CASING, "num_attention_heads", "generator_num_attention_heads"),
+    "huggingface": _CASING,
+    "keras_nlp": (),
+}
+# What a format may not be able to hold.
+_CHECKS = {"google": google.check_writable, "keras_nlp": keras_hub.check_writable}
+_FORMATS = tuple(_FLAGS)
 _FROM = flags.DEFINE_enum("from", "electra_keras", _FORMATS, "Format of --input.")
 _TO = flags.DEFINE_enum("to", "electra_keras", _FORMATS, "Format of --output.")
 _INPUT = flags.DEFINE_list(
@@ -53,36 +64,54 @@ def main() -> int:
         raise UsageError("--input and --output are needed: what to read, and where to write")
     if len(_INPUT.value) > 1 and source != "huggingface":
         raise UsageError(f"--from={source} takes one --input, not {len(_INPUT.value)}")
+    for name in {name for names in _FLAGS.values() for name in names} - set(_FLAGS[source]):
+        if flags.FLAGS[name].present:
+            raise UsageError(f"--{name} says nothing of --from={source}: leave it out")
+    if _LOWER_CASE.value is False and _STRIP_ACCENTS.value:
+        raise UsageError("--strip_accents needs --lower_case: accents go only with lower-casing")
     output = Path(_OUTPUT.value)
-    if output.exists():
+    if os.path.lexists(output):
         raise UsageError(f"--output={output} exists already: choose another directory")
     for path in _INPUT.value:
         if source != "google" and not Path(path).is_dir():
             raise UsageError(f"--input={path} is not a directory")
     model = read(source, [Path(path) for path in _INPUT.value])
-    print(f"read {source}: {describe(model)}")
+    print(f"read {source}: {f'{model.source}: ' if model.source else ''}{describe(model)}")
     for note in model.notes:
         print(f"  {note}")
+    if target in _CHECKS:
+        _CHECKS[target](model.config)
     check_space(model, target, output)
-    temporary = output.with_name(f"{output.name}.incomplete-{os.getpid()}")
+    notes = write(model, target, output)
+    print(f"wrote {target}: {output}")
+    for note in notes:
+        print(f"  {note}")
+    return 0
+
+
+def write(model: ModelWeights, target: str, output: Path) -> list[str]:
+    """Writes the directory `output`, whole or not at all; returns notes."""
     writers = {
         "electra_keras": model_directory.write,
         "google": google.write,
         "huggingface": huggingface.write,
         "keras_nlp": keras_hub.write,
     }
+    temporary = output.with_name(f"{output.name}.incomplete-{os.getpid()}")
+    new_parents = [path for path in output.absolute().parents if not path.exists()]
     try:
         temporary.mkdir(parents=True)
         notes = writers[target](model, temporary)
         os.replace(temporary, output)
+        new_parents = []
     except (OSError, tf.errors.OpError, SafetensorError) as error:
         raise UserError(f"cannot write {output}: {reason(error)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    print(f"wrote {target}: {output}")
-    for note in notes:
-        print(f"  {note}")
-    return 0
+        for path in new_parents:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+    return notes
 
 
 def check_space(model: ModelWeights, target: str, output: Path) -> None:
@@ -113,7 +142,7 @@ def read(source: str, paths: list[Path]) -> ModelWeights:
 
 def describe(model: ModelWeights) -> str:
     """Returns what a model holds and lacks, in one line."""
-    headless = missing_heads(model.config, model.weights)
+    headless = model.config.missing_heads(model.weights)
     found = []
     for network in ("discriminator", "generator"):
         encoder = model.config.encoders.get(network)

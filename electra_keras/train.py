@@ -20,6 +20,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
+from electra_keras.data.metadata import Metadata
 from electra_keras.data.pipeline import ReadableRecords, open_records
 from electra_keras.data.records import RecordSet, find_records
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
@@ -30,6 +31,9 @@ from electra_keras.training.loop import Trainer
 from electra_keras.training.optimizer import ElectraOptimizer
 from electra_keras.training.schedules import WarmupPolynomialDecay
 from electra_keras.training.summaries import token_verdicts
+
+# Fields of ElectraConfig that a converted model may have by default only.
+_NOT_RECORDED = ("max_seq_length", "mask_prob", "lower_case", "strip_accents")
 
 for _options in (ModelOptions, DataOptions, TrainingOptions):
     option_flags.define(_options)
@@ -53,7 +57,7 @@ def main() -> int:
     train_records, validation_records = find_splits(data_options)
     vocabulary = find_vocabulary(data_options, train_records, model_dir)
     if options.init_from:
-        check_init_from(Path(options.init_from), model_dir, vocabulary)
+        check_init_from(Path(options.init_from), model_dir, train_records, vocabulary)
     given = option_flags.given(ModelOptions)
     base = None if given & ModelOptions.SIZES else find_base(options, model_dir)
     config = make_config(model_options, given, base, train_records, vocabulary)
@@ -176,14 +180,30 @@ def find_vocabulary(options: DataOptions, records: RecordSet, model_dir: Path) -
     return vocabulary
 
 
-def check_init_from(init_from: Path, model_dir: Path, vocabulary: Vocabulary) -> None:
+def check_init_from(
+    init_from: Path, model_dir: Path, records: RecordSet, vocabulary: Vocabulary
+) -> None:
     """Checks what can be checked of --init_from before anything is written or deleted."""
     if init_from.resolve() == model_dir.resolve():
         raise UsageError("--init_from is the --model_dir itself: leave it out to continue the run")
-    checkpoints.read_config(init_from).require_both(f"--init_from={init_from}")
+    config, metadata = checkpoints.read_config(init_from), records.metadata
+    config.require_both(f"--init_from={init_from}")
+    theirs = _casing(config)
+    ours = _casing(metadata) if metadata else theirs
+    if theirs != ours and None not in (config.lower_case, metadata.lower_case):
+        raise UsageError(
+            f"--init_from={init_from} has {theirs}, the records have {ours}: build them with the casing "
+            "that the model was trained with"
+        )
     checkpoints.find_checkpoint(init_from)
     if Vocabulary.load(str(init_from / "vocab.txt")).sha256 != vocabulary.sha256:
         raise UsageError(f"--init_from={init_from} has another vocabulary than this run")
+
+
+def _casing(tokenizer: ElectraConfig | Metadata) -> str:
+    """Returns a tokenizer's casing; without lower-casing, accents always stay."""
+    strip_accents = bool(tokenizer.lower_case) and tokenizer.strip_accents is not False
+    return f"lower_case={tokenizer.lower_case}, strip_accents={strip_accents}"
 
 
 def find_base(options: TrainingOptions, model_dir: Path) -> ElectraConfig | None:
@@ -220,14 +240,14 @@ def make_config(
             f"--max_seq_length={options.max_seq_length}, but the records have length "
             f"{records.max_seq_length}: leave the flag out, or build the records again"
         )
+    for network, encoder in base.encoders.items() if base else ():
+        if encoder.type_vocab_size < 2:
+            raise UsageError(
+                f"type_vocab_size of the {network} is 1, but the records have segments 0 and 1: this "
+                "model cannot be pre-trained"
+            )
     metadata = records.metadata
-    values = {
-        "max_seq_length": records.max_seq_length,
-        "pad_token_id": vocabulary.pad_id,
-        "cls_token_id": vocabulary.cls_id,
-        "sep_token_id": vocabulary.sep_id,
-        "mask_token_id": vocabulary.mask_id,
-    }
+    values = {"max_seq_length": records.max_seq_length, **vocabulary.special_ids()}
     if base is None or metadata:
         values["lower_case"] = metadata.lower_case if metadata else None
         values["strip_accents"] = metadata.strip_accents if metadata else None
@@ -262,8 +282,11 @@ def prepare_model_dir(
         steps = {}
     if steps:
         theirs = dataclasses.asdict(checkpoints.read_config(model_dir))
+        converted = checkpoints.read_state(steps[max(steps)]).get("converted")
         for name, ours in dataclasses.asdict(config).items():
-            if theirs[name] != ours:
+            if theirs[name] != ours and converted and name in _NOT_RECORDED:
+                logging.info("%s is %s here; the converted model had %s", name, ours, theirs[name])
+            elif theirs[name] != ours:
                 raise UsageError(
                     f"{model_dir} holds a run of another configuration: {name} is {theirs[name]} there "
                     f"and {ours} here; choose another --model_dir, or --fresh --overwrite"

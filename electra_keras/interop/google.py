@@ -1,19 +1,31 @@
 """Checkpoints of google-research/electra: TF1 variables by name (facts D8)."""
 
-import json
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from electra_keras.config import ElectraConfig, EncoderConfig
+from electra_keras.config import ElectraConfig
 from electra_keras.console import UserError, reason
+from electra_keras.interop.google_settings import (
+    Settings,
+    check_writable,
+    losses,
+    settings_files,
+)
+from electra_keras.interop.json_files import write_json
 from electra_keras.interop.names import original_names_of
 from electra_keras.interop.tensors import Tensors
-from electra_keras.interop.weights import ModelWeights, fit_vocabulary, guess_casing, join_networks
+from electra_keras.interop.weights import (
+    ModelWeights,
+    blamed_on,
+    fit_vocabulary,
+    join_networks,
+    known_casing,
+)
 from electra_keras.text.vocabulary import Vocabulary
 
 _SLOTS = ("adam_m", "adam_v")
@@ -36,12 +48,13 @@ def read(
         path: a directory with a checkpoint, or a checkpoint's prefix (".../model.ckpt-40").
         vocab_file: default: vocab.txt beside it.
         attention_heads: by network, where the user gave them.
-        lower_case, strip_accents: casing of the vocabulary; by default seen from its tokens.
+        lower_case, strip_accents: default: what hparams.json says, or else seen from the tokens.
 
     Raises:
         UserError: no checkpoint, a damaged one, or not an ELECTRA.
     """
-    prefix = _find_prefix(path)
+    notes: list[str] = []
+    prefix = _find_prefix(path, notes)
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         shapes = {name: tuple(s) for name, s in reader.get_variable_to_shape_map().items()}
@@ -50,22 +63,18 @@ def read(
     tensors = Tensors(str(prefix), shapes, reader.get_tensor)
     _check_electra(tensors)
     vocabulary = Vocabulary.load(str(vocab_file or prefix.parent / "vocab.txt"))
-    settings = _Settings(prefix.parent, attention_heads or {})
-    notes: list[str] = []
+    settings = Settings(prefix.parent, attention_heads or {})
     if lower_case is None:
-        lower_case, note = guess_casing(vocabulary)
-        notes.append(note)
+        lower_case = settings.hparam("do_lower_case", bool)
+    if strip_accents is None:
+        strip_accents = settings.hparam("strip_accents", bool)
 
     discriminator = generator = settings.encoder(tensors, "discriminator", notes)
-    sharing, generator_scopes = "all", ("blocks", "head")
-    if "generator/embeddings/word_embeddings" in shapes:
-        sharing, generator_scopes = "none", ("embeddings", "blocks", "head")
-    if any(name.startswith("generator/encoder/") for name in shapes):
+    sharing, generator_scopes = _find_sharing(tensors, settings, notes)
+    if not generator_scopes:
+        generator = None
+    elif "blocks" in generator_scopes:
         generator = settings.encoder(tensors, "generator", notes)
-    elif any(name.startswith("generator_predictions/") for name in shapes):
-        sharing, generator_scopes = "encoder", ("head",)  # untied_generator=False
-    else:
-        generator, sharing = None, "none"
 
     def weights(slot: str = "") -> dict[str, np.ndarray]:
         def rename(name: str) -> tuple[str, bool]:
@@ -83,32 +92,55 @@ def read(
         moments = tuple(weights(f"/{slot}") for slot in _SLOTS)
     elif any(slot in shapes for slot in slots):
         notes.append(f"{prefix}: some Adam slots are missing; the others are not used")
-    length = settings.hparams.get("max_seq_length", discriminator.max_position_embeddings)
-    model = ModelWeights(
-        ElectraConfig(
+    objective = settings.objective(discriminator.max_position_embeddings, notes)
+    with blamed_on(settings.path if settings.hparams else prefix):
+        config = ElectraConfig(
             discriminator,
             generator,
             embedding_sharing=sharing,
-            max_seq_length=min(length, discriminator.max_position_embeddings),
-            mask_prob=settings.hparams.get("mask_prob", 0.15),
-            pad_token_id=vocabulary.pad_id,
-            cls_token_id=vocabulary.cls_id,
-            sep_token_id=vocabulary.sep_id,
-            mask_token_id=vocabulary.mask_id,
+            **objective,
+            **vocabulary.special_ids(),
             lower_case=lower_case,
-            strip_accents=lower_case if strip_accents is None else strip_accents,
-        ),
-        vocabulary,
-        values,
-        moments,
-        int(reader.get_tensor("global_step")) if "global_step" in shapes else 0,
-        notes + tensors.notes(lambda name: name == "global_step" or name.split("/")[-1] in _SLOTS),
-    )
+            strip_accents=strip_accents,
+        )
+    config, guesses = known_casing(config, vocabulary)
+    step = tensors.take_count("global_step")
+    notes += guesses + tensors.notes(lambda name: name.split("/")[-1] in _SLOTS)
+    model = ModelWeights(config, vocabulary, values, moments, step, notes, str(prefix))
     return fit_vocabulary(model, str(prefix))
 
 
-def _find_prefix(path: Path) -> Path:
-    """Returns the prefix of the checkpoint that `path` is or holds.
+def _find_sharing(
+    tensors: Tensors, settings: Settings, notes: list[str]
+) -> tuple[str, tuple[str, ...]]:
+    """Returns embedding_sharing, and what of the generator the checkpoint holds: () for no generator.
+
+    Raises:
+        UserError: another kind of generator, or one of which a part is missing.
+    """
+    names = tensors.shapes
+    if "generator/embeddings/word_embeddings" in names:
+        return "none", ("embeddings", "blocks", "head")
+    if any(name.startswith("generator/") for name in names):
+        return "all", ("blocks", "head")
+    towers = [name for name in names if name.startswith(("generator_ltr/", "generator_rtl/"))]
+    if towers:
+        raise UserError(
+            f"{tensors.where} has a two-tower generator, which is not supported: {min(towers)}"
+        )
+    if not any(name.startswith("generator_predictions/") for name in names):
+        return "none", ()
+    if settings.hparam("untied_generator", bool):
+        raise UserError(
+            f"{tensors.where} is incomplete: it has no generator/encoder/..., and {settings.path} says "
+            "untied_generator=true"
+        )
+    notes.append("no generator/encoder: all weights of the two networks are tied")
+    return "encoder", ("head",)
+
+
+def _find_prefix(path: Path, notes: list[str]) -> Path:
+    """Returns the prefix of the checkpoint that `path` is or holds; notes if the newest is not there.
 
     Raises:
         UserError: there is none.
@@ -123,7 +155,8 @@ def _find_prefix(path: Path) -> Path:
             prefix = path / Path(state.model_checkpoint_path).name
             if prefix.with_name(f"{prefix.name}.index").exists():
                 return prefix
-        found = sorted(path.glob("*.index"))
+            notes.append(f"{path / 'checkpoint'} names {prefix.name}, which is not there")
+        found = sorted(file for file in path.iterdir() if file.suffix == ".index")
         if len(found) == 1:
             return found[0].with_suffix("")
         if found:
@@ -152,84 +185,6 @@ def _check_electra(tensors: Tensors) -> None:
     )
 
 
-class _Settings:
-    """What the JSON files beside a checkpoint say.
-
-    Args:
-        directory: of the checkpoint.
-        attention_heads: the user's, by network.
-    """
-
-    def __init__(self, directory: Path, attention_heads: Mapping[str, int | None]) -> None:
-        self.directory, self.attention_heads = directory, attention_heads
-        self.hparams = self._json("hparams.json")
-        self.files = {
-            "discriminator": self._json("bert_config.json"),
-            "generator": self._json("generator_config.json"),
-        }
-
-    def _json(self, name: str) -> dict[str, Any]:
-        path = self.directory / name
-        if not path.exists():
-            return {}
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} is not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise UserError(f"{path} is not a JSON object")
-        return values
-
-    def encoder(self, tensors: Tensors, network: str, notes: list[str]) -> EncoderConfig:
-        """Returns a network's sizes: from the shapes, the number of heads from the files.
-
-        Raises:
-            UserError: a tensor that tells a size is missing, or a file contradicts the shapes.
-        """
-        shapes = tensors.shapes
-        scope = "electra" if network == "discriminator" else "generator"
-        tables = scope if f"{scope}/embeddings/word_embeddings" in shapes else "electra"
-
-        def size(name: str, axis: int) -> int:
-            if name not in shapes or len(shapes[name]) != 2:
-                raise UserError(f"{tensors.where} has no matrix {name}")
-            return shapes[name][axis]
-
-        layers = {
-            int(match[1])
-            for name in shapes
-            if (match := re.match(rf"{scope}/encoder/layer_(\d+)/", name))
-        }
-        hidden = size(f"{scope}/encoder/layer_0/attention/self/query/kernel", 1)
-        sizes = {
-            "vocab_size": size(f"{tables}/embeddings/word_embeddings", 0),
-            "embedding_size": size(f"{tables}/embeddings/word_embeddings", 1),
-            "hidden_size": hidden,
-            "num_hidden_layers": max(layers) + 1,
-            "intermediate_size": size(f"{scope}/encoder/layer_0/intermediate/dense/kernel", 1),
-            "max_position_embeddings": size(f"{tables}/embeddings/position_embeddings", 0),
-            "type_vocab_size": size(f"{tables}/embeddings/token_type_embeddings", 0),
-        }
-        file = self.files[network]
-        for name, value in sizes.items():
-            if file.get(name, value) != value:
-                raise UserError(
-                    f"{tensors.where}: {name} of the {network} is {value}, but the configuration beside "
-                    f"it says {file[name]}"
-                )
-        heads = self.attention_heads.get(network) or file.get("num_attention_heads")
-        if heads is None and network == "discriminator":
-            heads = self.hparams.get("model_hparam_overrides", {}).get("num_attention_heads")
-        if heads is None:
-            heads = max(1, hidden // 64)
-            notes.append(
-                f"no configuration tells the {network}'s attention heads: {heads}, one per 64 of width"
-            )
-        rates = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
-        others = {name: file[name] for name in (*rates, "hidden_act") if name in file}
-        return EncoderConfig(num_attention_heads=heads, **sizes, **others)
-
-
 # ----------------------------------------------------------------------------------------------
 # Writing
 
@@ -246,92 +201,51 @@ def write(model: ModelWeights, directory: Path) -> list[str]:
     Raises:
         UserError: the original cannot hold such a model.
     """
-    config = model.config
-    discriminator, generator = config.discriminator, config.generator
-    if discriminator is None:
-        raise UserError(
-            "the original keeps the embeddings in the discriminator: there is none here"
-        )
-    sharing = config.embedding_sharing
-    if (
-        generator is not None
-        and sharing in ("token", "none")
-        and generator.embedding_size != generator.hidden_size
-    ):
-        raise UserError(
-            f"the original cannot hold a generator with embeddings of its own of another width "
-            f"({generator.embedding_size}) than its layers ({generator.hidden_size})"
-        )
+    check_writable(model.config)
+    config, notes = known_casing(model.config, model.vocabulary)
 
-    def arrays(values: Mapping[str, np.ndarray], suffix: str) -> dict[str, np.ndarray]:
+    def named(values: Mapping[str, np.ndarray], suffix: str) -> dict[str, tf.Tensor]:
         values = dict(values)
-        if sharing == "token" and generator is not None:  # to the original, embeddings of its own
+        if (
+            config.generator and config.embedding_sharing == "token"
+        ):  # to the original, embeddings of its own
             table = "embeddings/token_embedding/embeddings"
             values[f"generator/{table}"] = values[f"discriminator/{table}"]
         return {
-            name + suffix: part
+            name + suffix: tf.constant(part)
             for path, array in values.items()
             for names in [original_names_of(path)]
             for name, part in zip(names, np.split(array, len(names), axis=-1), strict=True)
         }
 
-    zeros = {path: np.zeros_like(array) for path, array in model.weights.items()}
-    tensors = arrays(model.weights, "")
-    for slot, moment in zip(_SLOTS, model.moments or (zeros, zeros), strict=True):
-        tensors |= arrays(moment, f"/{slot}")
-    tensors["global_step"] = np.array(model.step, np.int64)
+    tensors = named(model.weights, "")
+    if model.moments is None:
+        zeros = functools.cache(tf.zeros)  # one for all of a shape
+        tensors |= {
+            f"{name}/{slot}": zeros(tensor.shape)
+            for name, tensor in tensors.items()
+            for slot in _SLOTS
+        }
+        notes.append("Adam's moments are not known: written as zeros")
+    else:
+        for slot, moment in zip(_SLOTS, model.moments, strict=True):
+            tensors |= named(moment, f"/{slot}")
+    tensors["global_step"] = tf.constant(model.step, tf.int64)
     name = f"model.ckpt-{model.step}"
     tf.raw_ops.SaveV2(
         prefix=str(directory / name),
         tensor_names=list(tensors),
         shape_and_slices=[""] * len(tensors),
-        tensors=[tf.constant(array) for array in tensors.values()],
+        tensors=list(tensors.values()),
     )
     state = f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n'
     (directory / "checkpoint").write_text(state)
     model.vocabulary.save(str(directory / "vocab.txt"))
-    for file, values in _json_files(config).items():
-        (directory / file).write_text(json.dumps(values, indent=2) + "\n")
-    notes = []
-    if model.moments is None:
-        notes.append("Adam's moments are not known: written as zeros")
-    if generator is None:
-        notes.append("no generator: the original can fine-tune this, not pre-train it")
-    return notes
-
-
-def _json_files(config: ElectraConfig) -> dict[str, dict[str, Any]]:
-    """Returns the files beside the checkpoint: sizes, and --hparams of the original's scripts."""
-
-    def sizes(encoder: EncoderConfig) -> dict[str, Any]:
-        names = (
-            "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "hidden_act",
-            "intermediate_size", "hidden_dropout_prob", "attention_probs_dropout_prob",
-            "max_position_embeddings", "type_vocab_size", "initializer_range",
-        )  # fmt: skip
-        return {name: getattr(encoder, name) for name in names}
-
-    discriminator, generator = config.discriminator, config.generator
-    overrides = sizes(discriminator)
-    for name in ("vocab_size", "hidden_act", "type_vocab_size"):
-        del overrides[name]
-    hparams = {
-        "model_size": "small",
-        "vocab_size": discriminator.vocab_size,
-        "vocab_file": "vocab.txt",
-        "do_lower_case": bool(config.lower_case),
-        "max_seq_length": config.max_seq_length,
-        "embedding_size": discriminator.embedding_size,
-        "model_hparam_overrides": overrides,
-    }
-    files = {"bert_config.json": sizes(discriminator), "hparams.json": hparams}
-    if generator is not None:
-        hparams |= {
-            "mask_prob": config.mask_prob,
-            "generator_hidden_size": generator.hidden_size / discriminator.hidden_size,
-            "generator_layers": generator.num_hidden_layers / discriminator.num_hidden_layers,
-            "untied_generator": config.embedding_sharing != "encoder",
-            "untied_generator_embeddings": config.embedding_sharing in ("token", "none"),
-        }
-        files["generator_config.json"] = sizes(generator)
-    return files
+    for file, values in settings_files(config).items():
+        write_json(directory / file, values)
+    lacking = config.missing_heads(model.weights)
+    if config.generator is None:
+        lacking.append("generator")
+    if lacking:
+        notes.append(f"no {', '.join(lacking)}: the original can fine-tune this, not pre-train it")
+    return notes + losses(config)

@@ -4,27 +4,39 @@ A directory holds one network: the discriminator (ElectraForPreTraining, Electra
 the generator (ElectraForMaskedLM). Names and layout follow transformers 5.23, models/electra.
 """
 
-import json
+import dataclasses
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from electra_keras.config import ElectraConfig, EncoderConfig
 from electra_keras.console import UserError, reason
+from electra_keras.interop.huggingface_tokenizer import (
+    Tokenization,
+    read_tokenization,
+    tokenizer_settings,
+)
+from electra_keras.interop.json_files import field, read_json, write_json
 from electra_keras.interop.names import huggingface_name, original_names
 from electra_keras.interop.tensors import Tensors
 from electra_keras.interop.weights import (
     HEADS,
     ModelWeights,
+    blamed_on,
+    check_rows,
     find_sharing,
-    fit_vocabulary,
-    guess_casing,
     join_networks,
+    known_casing,
+    without_spare_rows,
 )
-from electra_keras.text.vocabulary import Vocabulary
 
+# A key of ours in config.json: a network without head is an ElectraModel, whichever it is.
+_NETWORK = "electra_keras_network"
 # Of ElectraConfig in transformers 5.23, for files that leave them out.
 _DEFAULTS = {
     "vocab_size": 30522,
@@ -42,11 +54,10 @@ _DEFAULTS = {
     "hidden_act": "gelu",
 }
 _TASK_HEADS = {
+    "sequence_summary.": "a multiple-choice head",
     "classifier.dense.": "a classification head of two layers, where the original has one (facts A28)",
     "classifier.": "a head for tagging or another task",
     "qa_outputs.": "a question answering head of two plain logits",
-    "summary.": "a multiple-choice head",
-    "sequence_summary.": "a multiple-choice head",
 }
 
 
@@ -63,73 +74,90 @@ def read(
     Args:
         directories: one or two; or one that has `discriminator` and `generator` in it, as `write` makes.
         vocab_file: default: vocab.txt, or else the vocabulary in tokenizer.json.
-        lower_case, strip_accents: default: what tokenizer_config.json says.
+        lower_case, strip_accents: default: what tokenizer_config.json or tokenizer.json says, or else
+            seen from the tokens.
 
     Raises:
         UserError: not an ELECTRA, damaged, or two directories that do not belong together.
     """
-    if len(directories) == 1:
+    if len(directories) == 1 and not (directories[0] / "config.json").exists():
         parts = [directories[0] / network for network in HEADS]
         directories = [part for part in parts if part.is_dir()] or directories
     networks: dict[str, dict[str, np.ndarray]] = {}
     encoders: dict[str, EncoderConfig | None] = dict.fromkeys(HEADS)
+    tokenizations: dict[Path, Tokenization] = {}
     notes: list[str] = []
     for directory in directories:
         settings = _read_settings(directory)
         tensors = _open_tensors(directory)
-        network = _which_network(settings, tensors)
+        network = _which_network(settings, tensors, directory)
         if network in networks:
             raise UserError(
                 f"{directory} is a second {network}: give one discriminator, one generator"
             )
-        encoders[network] = encoder = _encoder_config(settings, directory)
-        networks[network] = _read_network(tensors, network, encoder, notes)
-    vocabularies = [_read_vocabulary(d, vocab_file) for d in directories]
-    if len({v.sha256 for v in vocabularies}) > 1:
-        raise UserError(f"{directories[0]} and {directories[1]} have different vocabularies")
-    vocabulary = vocabularies[0]
-    casing = _casing(directories[0], vocabulary, notes)
-    if lower_case is None:
-        lower_case = casing[0]
-    if strip_accents is None:
-        strip_accents = lower_case if casing[1] is None else casing[1]
+        encoder = _encoder_config(settings, directory)
+        weights = _read_network(tensors, network, encoder, notes)
+        found = read_tokenization(directory, vocab_file, lower_case, strip_accents, notes)
+        tokens = len(found.vocabulary)
+        notes += check_rows(encoder.vocab_size, tokens, str(directory))
+        encoders[network] = dataclasses.replace(encoder, vocab_size=tokens)
+        networks[network] = without_spare_rows(weights, tokens)
+        tokenizations[directory] = found
+    tokenization = _agreed(tokenizations)
     sharing = find_sharing(networks.get("discriminator"), networks.get("generator"))
     if len(networks) == 2 and encoders["discriminator"] != encoders["generator"]:
         sharing = "all" if sharing == "encoder" else sharing
-    model = ModelWeights(
-        ElectraConfig(
+    if len(networks) == 2:
+        notes.append(
+            "not recorded, taken as the default: max_seq_length, mask_prob of its training"
+        )
+    with blamed_on(" and ".join(map(str, directories))):
+        config = ElectraConfig(
             **encoders,
             embedding_sharing=sharing,
             max_seq_length=min(e.max_position_embeddings for e in encoders.values() if e),
-            pad_token_id=vocabulary.pad_id,
-            cls_token_id=vocabulary.cls_id,
-            sep_token_id=vocabulary.sep_id,
-            mask_token_id=vocabulary.mask_id,
-            lower_case=lower_case,
-            strip_accents=strip_accents,
-        ),
-        vocabulary,
+            **tokenization.vocabulary.special_ids(),
+            lower_case=tokenization.lower_case,
+            strip_accents=tokenization.strip_accents,
+        )
+    config, guesses = known_casing(config, tokenization.vocabulary)
+    return ModelWeights(
+        config,
+        tokenization.vocabulary,
         join_networks(networks.get("discriminator"), networks.get("generator"), sharing),
-        notes=notes,
+        notes=notes + guesses,
     )
-    return fit_vocabulary(model, str(directories[0]))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {reason(error)}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} is not a JSON object")
-    return values
+def _agreed(found: dict[Path, Tokenization]) -> Tokenization:
+    """Returns the one tokenization of all directories.
+
+    Raises:
+        UserError: two contradict each other.
+    """
+    first, *others = found
+    agreed = found[first]
+    for other in others:
+        theirs = found[other]
+        if theirs.vocabulary.sha256 != agreed.vocabulary.sha256:
+            raise UserError(f"{first} and {other} have different vocabularies")
+        for name in ("lower_case", "strip_accents"):
+            ours, value = getattr(agreed, name), getattr(theirs, name)
+            if None not in (ours, value) and ours != value:
+                raise UserError(
+                    f"{first} and {other} have different casing: {name} is {ours} and {value}; give "
+                    f"--{name}"
+                )
+        if agreed.lower_case is None:
+            agreed = theirs
+    return agreed
 
 
 def _read_settings(directory: Path) -> dict[str, Any]:
     path = directory / "config.json"
     if not path.exists():
         raise UserError(f"{directory} is not a Hugging Face model: there is no {path.name}")
-    settings = _read_json(path)
+    settings = read_json(path)
     if settings.get("model_type") != "electra":
         kind = settings.get("model_type") or "no model_type"
         raise UserError(f"{path} is of another kind of model ({kind}), not of an ELECTRA")
@@ -141,22 +169,19 @@ def _read_settings(directory: Path) -> dict[str, Any]:
 
 def _encoder_config(settings: dict[str, Any], directory: Path) -> EncoderConfig:
     values = {name: settings.get(name, default) for name, default in _DEFAULTS.items()}
-    try:
+    with blamed_on(directory / "config.json"):
         return EncoderConfig(**values)
-    except UserError as error:
-        raise UserError(f"{directory / 'config.json'}: {error}") from error
 
 
 def _open_tensors(directory: Path) -> Tensors:
-    """Opens the weights: safetensors, in one file or several, or else an old pytorch_model.bin."""
-    index = directory / "model.safetensors.index.json"
-    files = [directory / "model.safetensors"]
-    if index.exists() and not files[0].exists():
-        files = [directory / name for name in sorted(set(_read_json(index)["weight_map"].values()))]
-    if files[0].exists():
-        return _open_safetensors(files)
-    if (directory / "pytorch_model.bin").exists():
-        return _open_pytorch(directory / "pytorch_model.bin")
+    """Opens the weights: safetensors, in one file or several, or else old files of PyTorch."""
+    formats = {"model.safetensors": _open_safetensors, "pytorch_model.bin": _open_pytorch}
+    for name, opened in formats.items():
+        index = directory / f"{name}.index.json"
+        if (directory / name).exists():
+            return opened([directory / name], str(directory / name))
+        if index.exists():
+            return opened(_shards(index), str(directory))
     others = sorted(p.name for p in directory.glob("*.h5")) + sorted(
         p.name for p in directory.glob("*.msgpack")
     )
@@ -166,7 +191,23 @@ def _open_tensors(directory: Path) -> Tensors:
     )
 
 
-def _open_safetensors(files: Sequence[Path]) -> Tensors:
+def _shards(index: Path) -> list[Path]:
+    """Returns the files that an index names.
+
+    Raises:
+        UserError: it names none, or one that is not there.
+    """
+    names = set(map(str, field(read_json(index), "weight_map", dict, index, {}).values()))
+    if not names:
+        raise UserError(f"{index} names no files in weight_map")
+    files = [index.parent / name for name in sorted(names)]
+    for path in files:
+        if path.parent != index.parent or not path.is_file():
+            raise UserError(f"{index} names {path.name}, which is not there")
+    return files
+
+
+def _open_safetensors(files: Sequence[Path], where: str) -> Tensors:
     from safetensors import safe_open
 
     readers: dict[str, Callable[[], np.ndarray]] = {}
@@ -179,41 +220,58 @@ def _open_safetensors(files: Sequence[Path]) -> Tensors:
                 readers[name] = lambda opened=opened, name=name: opened.get_tensor(name)
         except Exception as error:  # SafetensorError, OSError
             raise UserError(f"{path} cannot be read: {reason(error)}") from error
-    return Tensors(", ".join(map(str, files)), shapes, lambda name: readers[name]())
+    return Tensors(where, shapes, lambda name: readers[name]())
 
 
-def _open_pytorch(path: Path) -> Tensors:
-    """Reads pytorch_model.bin with PyTorch's loader for tensors alone, which runs no code."""
+def _open_pytorch(files: Sequence[Path], where: str) -> Tensors:
+    """Reads files of PyTorch with its loader for tensors alone, which runs no code."""
     try:
         import torch
     except ImportError as error:
         raise UserError(
-            f"{path} needs PyTorch to be read: pip install -r requirements-convert.txt"
+            f"{where} needs PyTorch to be read: pip install -r requirements-convert.txt"
         ) from error
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # UnpicklingError, RuntimeError, EOFError
-        raise UserError(
-            f"{path} is damaged, or holds more than tensors, which is refused: {reason(error)}"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
-        raise UserError(f"{path} does not hold tensors by name")
+    state = {}
+    for path in files:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                part = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # UnpicklingError, RuntimeError, EOFError
+            # Its message is long, and tells how to run the code.
+            code = re.search(r"GLOBAL ([\w.]+)", str(error))
+            raise UserError(
+                f"{path} holds something other than tensors (GLOBAL {code[1]}), which is refused"
+                if code
+                else f"{path} cannot be read: it is damaged, or no file of tensors"
+            ) from error
+        if not isinstance(part, dict) or not all(
+            isinstance(name, str) and isinstance(t, torch.Tensor) for name, t in part.items()
+        ):
+            raise UserError(f"{path} does not hold tensors by name")
+        state |= part
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
 
     def get(name: str) -> np.ndarray:
-        tensor = state[name]
-        if tensor.dtype == torch.bfloat16:
-            tensor = tensor.float()
+        tensor = state[name].detach()
+        if tensor.dtype == torch.bfloat16:  # which PyTorch does not turn into an array
+            return tensor.view(torch.int16).numpy().view(tf.bfloat16.as_numpy_dtype)
         return tensor.numpy()
 
-    return Tensors(str(path), shapes, get)
+    return Tensors(where, shapes, get)
 
 
-def _which_network(settings: dict[str, Any], tensors: Tensors) -> str:
-    """Returns "discriminator" or "generator": what its head says, or else its architecture."""
+def _which_network(settings: dict[str, Any], tensors: Tensors, directory: Path) -> str:
+    """Returns "discriminator" or "generator": as we wrote it, or as its head or architecture says."""
+    path = directory / "config.json"
+    ours = field(settings, _NETWORK, str, path)
+    if ours is not None:
+        if ours not in HEADS:
+            raise UserError(f"{path}: {_NETWORK} must be one of {', '.join(HEADS)}: {ours!r}")
+        return ours
     if any(name.startswith("generator_") for name in tensors.shapes):
         return "generator"
-    architectures = settings.get("architectures") or []
+    architectures = field(settings, "architectures", list, path)
     return "generator" if architectures == ["ElectraForMaskedLM"] else "discriminator"
 
 
@@ -237,6 +295,12 @@ def _read_network(
             f"{tensors.where} is not an ELECTRA: it has no electra.embeddings.word_embeddings.weight, "
             f"but {min(shapes, default='nothing')}"
         )
+    layers = {m[1] for n in shapes if (m := re.match(rf"{prefix}encoder\.layer\.(\d+)\.", n))}
+    if len(layers) != encoder.num_hidden_layers:
+        raise UserError(
+            f"{tensors.where} holds {len(layers)} layers, but num_hidden_layers of config.json is "
+            f"{encoder.num_hidden_layers}"
+        )
     weights = tensors.network(network, encoder, rename)
     table = weights["embeddings/token_embedding/embeddings"]
     output = "generator_lm_head.weight"
@@ -253,38 +317,6 @@ def _read_network(
     return weights
 
 
-def _read_vocabulary(directory: Path, vocab_file: Path | None) -> Vocabulary:
-    path = vocab_file or directory / "vocab.txt"
-    if path.exists() or vocab_file:
-        return Vocabulary.load(str(path))
-    fast = directory / "tokenizer.json"
-    if not fast.exists():
-        raise UserError(f"{directory} has neither vocab.txt nor tokenizer.json: give --vocab_file")
-    model = _read_json(fast).get("model", {})
-    if model.get("type") != "WordPiece":
-        raise UserError(f"{fast} is a {model.get('type')} tokenizer; only WordPiece is supported")
-    ids: dict[str, int] = model["vocab"]
-    tokens = sorted(ids, key=ids.__getitem__)
-    if sorted(ids.values()) != list(range(len(ids))):
-        raise UserError(f"{fast}: the ids of its vocabulary have gaps")
-    return Vocabulary(tuple(tokens))
-
-
-def _casing(directory: Path, vocabulary: Vocabulary, notes: list[str]) -> tuple[bool, bool | None]:
-    """Returns (lower_case, strip_accents) of a directory's tokenizer."""
-    path = directory / "tokenizer_config.json"
-    settings = _read_json(path) if path.exists() else {}
-    lower_case = settings.get("do_lower_case")
-    if lower_case is None:
-        lower_case, note = guess_casing(vocabulary)
-        notes.append(note)
-    if settings.get("tokenize_chinese_chars") is False:
-        notes.append(
-            f"{path}: tokenize_chinese_chars=false is not supported; CJK characters are split"
-        )
-    return bool(lower_case), settings.get("strip_accents")
-
-
 # ----------------------------------------------------------------------------------------------
 # Writing
 
@@ -297,13 +329,14 @@ def write(model: ModelWeights, directory: Path) -> list[str]:
     """
     from safetensors.numpy import save_file
 
-    for network, encoder in model.config.encoders.items():
+    config, notes = known_casing(model.config, model.vocabulary)
+    headless = config.missing_heads(model.weights)
+    for network, encoder in config.encoders.items():
         target = directory / network
         target.mkdir()
-        weights = model.network(network)
-        has_head = any(path.startswith("head/") for path in weights)
+        has_head = HEADS[network] not in headless
         tensors = {}
-        for path, array in weights.items():
+        for path, array in model.network(network).items():
             names = original_names(network, path)
             for original, part in zip(names, np.split(array, len(names), axis=-1), strict=True):
                 name, transposed = huggingface_name(original)
@@ -316,24 +349,16 @@ def write(model: ModelWeights, directory: Path) -> list[str]:
         settings = {
             "architectures": [architecture[network] if has_head else "ElectraModel"],
             "model_type": "electra",
+            _NETWORK: network,
             **{name: getattr(encoder, name) for name in _DEFAULTS},
-            "pad_token_id": model.config.pad_token_id,
+            "pad_token_id": config.pad_token_id,
             "position_embedding_type": "absolute",
             "tie_word_embeddings": True,
             "dtype": "float32",
         }
-        tokenizer = {
-            "tokenizer_class": "ElectraTokenizer",
-            "do_lower_case": model.config.lower_case is not False,
-            "strip_accents": model.config.strip_accents,
-            "tokenize_chinese_chars": True,
-            "model_max_length": encoder.max_position_embeddings,
-            "unk_token": "[UNK]",
-            "sep_token": "[SEP]",
-            "pad_token": "[PAD]",
-            "cls_token": "[CLS]",
-            "mask_token": "[MASK]",
-        }
-        for name, values in (("config.json", settings), ("tokenizer_config.json", tokenizer)):
-            (target / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    return []
+        write_json(target / "config.json", settings)
+        write_json(
+            target / "tokenizer_config.json",
+            tokenizer_settings(config, encoder.max_position_embeddings),
+        )
+    return notes

@@ -4,7 +4,11 @@ A backbone is an encoder without heads. It differs from the original in two ways
 the GELU is the tanh approximation, and there is a pooler (a dense layer on [CLS]) that ELECTRA has not.
 """
 
-import json
+import contextlib
+import logging
+import re
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +16,17 @@ import numpy as np
 import tensorflow as tf
 
 from electra_keras.config import ElectraConfig, EncoderConfig
-from electra_keras.console import UserError, reason
-from electra_keras.interop.weights import ModelWeights, fit_vocabulary
+from electra_keras.console import UserError
+from electra_keras.interop.json_files import field, read_json
+from electra_keras.interop.weights import (
+    ModelWeights,
+    blamed_on,
+    block_shapes,
+    check_casing,
+    embedding_shapes,
+    fit_vocabulary,
+    known_casing,
+)
 from electra_keras.modeling.encoder import Encoder
 from electra_keras.text.tokenizer import Tokenizer
 from electra_keras.text.vocabulary import Vocabulary
@@ -36,78 +49,126 @@ def read(directory: Path) -> ModelWeights:
     """
     import keras_nlp
 
-    settings = directory / "config.json"
+    path = directory / "config.json"
     try:
-        kind = json.loads(settings.read_text(encoding="utf-8")).get("registered_name", "")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{directory} is not a keras-nlp preset: cannot read {settings}") from error
+        settings = read_json(path)
+        kind = field(settings, "registered_name", str, path, "no class")
+        sizes = field(settings, "config", dict, path, {})
+    except UserError as error:
+        raise UserError(f"{directory} is not a keras-nlp preset: {error}") from error
     if not kind.endswith("ElectraBackbone"):
-        raise UserError(
-            f"{directory} is not a preset of an ElectraBackbone but of {kind or 'no class'}"
-        )
+        raise UserError(f"{directory} is not a preset of an ElectraBackbone but of {kind}")
+    _check_layers(directory / "model.weights.h5", sizes.get("num_layers"))
+    preset = str(directory.resolve())  # a relative name may be that of a preset to download
     try:
-        backbone = keras_nlp.models.ElectraBackbone.from_preset(str(directory))
-        tokenizer = keras_nlp.models.ElectraTokenizer.from_preset(str(directory))
+        with _quiet():
+            backbone = keras_nlp.models.ElectraBackbone.from_preset(preset)
+            tokenizer = keras_nlp.models.ElectraTokenizer.from_preset(preset)
     except Exception as error:  # from h5py, Keras and keras-hub, of many types
-        raise UserError(f"{directory} cannot be read: {reason(error)}") from error
-    vocabulary = Vocabulary(tuple(tokenizer.get_vocabulary()))
-    encoder = EncoderConfig(
-        vocab_size=backbone.vocab_size,
-        embedding_size=backbone.embedding_dim,
-        hidden_size=backbone.hidden_dim,
-        num_hidden_layers=backbone.num_layers,
-        num_attention_heads=backbone.num_heads,
-        intermediate_size=backbone.intermediate_dim,
-        max_position_embeddings=backbone.max_sequence_length,
-        type_vocab_size=backbone.num_segments,
-        hidden_dropout_prob=backbone.dropout,
-        attention_probs_dropout_prob=backbone.dropout,
-    )
-    weights = {}
-    for path, variables in _variables(backbone).items():
-        shape = (
-            (encoder.hidden_size, -1)
-            if path.endswith("attention/query_key_value/kernel")
-            else (-1,)
+        raise UserError(f"{directory} cannot be read: {_keras_reason(error)}") from error
+    with blamed_on(directory):
+        vocabulary = Vocabulary(tuple(tokenizer.get_vocabulary()))
+        encoder = EncoderConfig(
+            vocab_size=backbone.vocab_size,
+            embedding_size=backbone.embedding_dim,
+            hidden_size=backbone.hidden_dim,
+            num_hidden_layers=backbone.num_layers,
+            num_attention_heads=backbone.num_heads,
+            intermediate_size=backbone.intermediate_dim,
+            max_position_embeddings=backbone.max_sequence_length,
+            type_vocab_size=backbone.num_segments,
+            hidden_dropout_prob=backbone.dropout,
+            attention_probs_dropout_prob=backbone.dropout,
         )
-        arrays = [variable.numpy() for variable in variables]
-        if len(arrays) == 3:  # [hidden, heads, head width], or without the first
-            arrays = [array.reshape(shape) for array in arrays]
-        elif arrays[0].ndim == 3:
-            arrays = [arrays[0].reshape(-1, encoder.hidden_size)]
-        weights[f"discriminator/{path}"] = np.concatenate(arrays, axis=-1).astype(np.float32)
-    model = ModelWeights(
-        ElectraConfig(
+        config = ElectraConfig(
             encoder,
             None,
             embedding_sharing="none",
             max_seq_length=encoder.max_position_embeddings,
-            pad_token_id=vocabulary.pad_id,
-            cls_token_id=vocabulary.cls_id,
-            sep_token_id=vocabulary.sep_id,
-            mask_token_id=vocabulary.mask_id,
+            **vocabulary.special_ids(),
             lower_case=tokenizer.lowercase,
             strip_accents=tokenizer.strip_accents,
-        ),
-        vocabulary,
-        weights,
-        notes=["unused: pooled_dense, which ELECTRA does not have"],
-    )
+        )
+    check_casing(tokenizer.lowercase, tokenizer.strip_accents, str(directory))
+    weights = {}
+    variables = _variables(backbone)
+    for path, shape in (embedding_shapes(encoder) | block_shapes(encoder)).items():
+        parts = variables.pop(path)
+        shape = (*shape[:-1], shape[-1] // len(parts))  # there [hidden, heads, head width]
+        arrays = [variable.numpy().reshape(shape) for variable in parts]
+        weights[f"discriminator/{path}"] = np.concatenate(arrays, axis=-1).astype(np.float32)
+    if variables:
+        raise UserError(f"{directory} has {min(variables)}, which is not of an ELECTRA")
+    notes = ["unused: pooled_dense, which ELECTRA does not have"]
+    model = ModelWeights(config, vocabulary, weights, notes=notes)
     model.notes.append(difference(model, backbone))
     return fit_vocabulary(model, str(directory))
+
+
+def _check_layers(path: Path, expected: object) -> None:
+    """Checks that the file has as many layers as config.json says: Keras leaves out what is too much.
+
+    Raises:
+        UserError: another number of layers.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            names = [name for name in file["layers"] if name.startswith("transformer_encoder")]
+    except (OSError, KeyError):
+        return  # damaged, or in several files: for Keras to say
+    if len(names) != expected:
+        raise UserError(
+            f"{path} holds {len(names)} layers, but num_layers of config.json is {expected}"
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what Keras warns of while it loads, before it fails with the same words."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+def _keras_reason(error: Exception) -> str:
+    """Returns the part of a message of Keras's that tells the cause, in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    # "A total of 8 objects could not be loaded. Example error message for object <...>: cause"
+    text = re.sub(r"^A total of .*? for object <(\w+) name=([\w/]+).*?>:", r"\1 \2:", text)
+    return text.split(" List of objects that could not be loaded")[0][:300]
+
+
+def check_writable(config: ElectraConfig) -> None:
+    """Checks that a backbone can hold a model's discriminator.
+
+    Raises:
+        UserError: there is none, or it differs where a backbone has no choice.
+    """
+    if config.discriminator is None:
+        raise UserError("a backbone is a discriminator's encoder: there is none here")
+    if config.discriminator.layer_norm_eps != 1e-12:
+        raise UserError(
+            f"layer_norm_eps is {config.discriminator.layer_norm_eps}; a backbone has 1e-12"
+        )
 
 
 def write(model: ModelWeights, directory: Path) -> list[str]:
     """Writes the discriminator's encoder as a preset; ElectraBackbone.from_preset loads it.
 
     Raises:
-        UserError: there is no discriminator.
+        UserError: a backbone cannot hold the model.
     """
     import keras_nlp
 
+    check_writable(model.config)
+    casing, guesses = known_casing(model.config, model.vocabulary)
     config = model.config.discriminator
-    if config is None:
-        raise UserError("a backbone is a discriminator's encoder: there is none here")
     rates = (config.hidden_dropout_prob, config.attention_probs_dropout_prob)
     backbone = keras_nlp.models.ElectraBackbone(
         vocab_size=config.vocab_size,
@@ -127,12 +188,13 @@ def write(model: ModelWeights, directory: Path) -> list[str]:
             variable.assign(part.reshape(variable.shape))
     tokenizer = keras_nlp.models.ElectraTokenizer(
         vocabulary=list(model.vocabulary.tokens),
-        lowercase=model.config.lower_case is not False,
-        strip_accents=bool(model.config.strip_accents),
+        lowercase=casing.lower_case,
+        strip_accents=casing.strip_accents,
     )
     backbone.save_to_preset(str(directory))
     tokenizer.save_to_preset(str(directory))
     notes = [
+        *guesses,
         "not in a backbone: the discriminator's head, and the generator",
         "fresh: pooled_dense, which ELECTRA does not have; train it before using pooled_output",
         difference(model, backbone),
@@ -146,9 +208,8 @@ def difference(model: ModelWeights, backbone: "keras_nlp.models.ElectraBackbone"
     """Returns a line on how far the backbone's output is from the original's, on a real input."""
     config = model.config.discriminator
     encoder = Encoder(config)
-    tokenizer = Tokenizer(
-        model.vocabulary, model.config.lower_case is not False, model.config.strip_accents
-    )
+    casing, _ = known_casing(model.config, model.vocabulary)
+    tokenizer = Tokenizer(model.vocabulary, casing.lower_case, casing.strip_accents)
     length = min(64, config.max_position_embeddings)
     ids = [
         [model.vocabulary.cls_id, *pieces[: length - 2], model.vocabulary.sep_id]

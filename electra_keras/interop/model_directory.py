@@ -1,10 +1,12 @@
 """Our own model directories, read into plain arrays and written from them."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from electra_keras.config import ElectraConfig
 from electra_keras.console import UserError
 from electra_keras.interop.weights import ModelWeights, variable_shapes
 from electra_keras.text.vocabulary import Vocabulary
@@ -26,34 +28,35 @@ def read(model_dir: Path, which: str = "best") -> ModelWeights:
     vocabulary = Vocabulary.load(str(model_dir / "vocab.txt"))
     checkpoint = checkpoints.find_checkpoint(model_dir, which)
     weights = checkpoints.read_arrays(checkpoint, "weights")
-    shapes = variable_shapes(config)
-    check(shapes, weights, str(checkpoint))
+    check(config, weights, str(checkpoint))
     moments = None
     if (checkpoint / "optimizer.index").exists():
         arrays = checkpoints.read_arrays(checkpoint, "optimizer")
         moments = tuple(
-            {path: arrays[moment_path(path, moment)] for path in weights} for moment in MOMENTS
+            {path: arrays.get(moment_path(path, moment)) for path in weights} for moment in MOMENTS
         )
+        for path, array in weights.items():
+            if any(m[path] is None or m[path].shape != array.shape for m in moments):
+                raise UserError(f"{checkpoint}: the optimizer has no moments of {path}")
     step = checkpoints.read_state(checkpoint)["step"]
-    return ModelWeights(config, vocabulary, weights, moments, step)
+    return ModelWeights(config, vocabulary, weights, moments, step, source=str(checkpoint))
 
 
-def check(expected: dict[str, tuple[int, ...]], weights: dict[str, np.ndarray], where: str) -> None:
+def check(config: ElectraConfig, weights: Mapping[str, np.ndarray], where: str) -> None:
     """Checks that arrays are those of a model; a head may be missing as a whole.
 
     Raises:
         UserError: one is missing, too many, or of another shape.
     """
+    expected = variable_shapes(config)
     for path, array in weights.items():
         if expected.get(path) != array.shape:
             raise UserError(
                 f"{where}: {path} has shape {list(array.shape)}, expected {expected.get(path)}"
             )
-    heads = {path.split("/")[0] for path in weights}
+    lacking = config.missing_heads(weights)
     for path in expected:
-        if path not in weights and not (
-            path.split("/")[0].endswith("_head") and path.split("/")[0] not in heads
-        ):
+        if path not in weights and path.split("/")[0] not in lacking:
             raise UserError(f"{where} has no {path}")
 
 
@@ -65,7 +68,7 @@ def write(model: ModelWeights, directory: Path) -> list[str]:
     Returns:
         notes for the user.
     """
-    check(variable_shapes(model.config), model.weights, "the model")
+    check(model.config, model.weights, "the model")
     (directory / "config.json").write_text(model.config.to_json(), encoding="utf-8")
     model.vocabulary.save(str(directory / "vocab.txt"))
     checkpoint = directory / "checkpoints" / f"step-{model.step:08d}"
@@ -77,14 +80,9 @@ def write(model: ModelWeights, directory: Path) -> list[str]:
             for moment, values in zip(MOMENTS, model.moments, strict=True)
             for path, array in values.items()
         }
-        scalars = {
-            "iteration": np.int64(model.step),
-            "gradient_norm": np.float32(0),
-            "loss_scale": np.float32(1),
-            "good_steps": np.float32(0),
-        }
-        arrays |= {f"electra_optimizer/{name}": value for name, value in scalars.items()}
+        # Nothing else of the optimizer: its loss scale is of our precision, and starts anew.
+        arrays["electra_optimizer/iteration"] = np.int64(model.step)
         checkpoints.write_arrays(checkpoint, "optimizer", arrays)
-    state = {"step": model.step, "best": None}
+    state = {"step": model.step, "best": None, "converted": True}
     (checkpoint / "state.json").write_text(json.dumps(state), encoding="utf-8")
     return []

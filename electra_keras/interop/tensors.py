@@ -41,10 +41,7 @@ class Tensors:
             raise UserError(
                 f"{self.where}: {name} has shape {list(self.shapes[name])}, expected {list(shape)}"
             )
-        try:
-            array = np.asarray(self.read(name))
-        except Exception as error:  # TensorFlow and safetensors raise many types for a damaged file
-            raise UserError(f"{self.where}: {name} cannot be read: {reason(error)}") from error
+        array = self._read(name)
         if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
             raise UserError(
                 f"{self.where}: {name} holds {array.dtype.name}, expected numbers in float32"
@@ -53,6 +50,26 @@ class Tensors:
             self.converted.add(array.dtype.name)
         self.used.add(name)
         return array.astype(np.float32)
+
+    def take_count(self, name: str) -> int:
+        """Returns a whole number that is not negative, such as global_step; 0 where it is missing.
+
+        Raises:
+            UserError: it is something else, or cannot be read.
+        """
+        if name not in self.shapes:
+            return 0
+        array = self._read(name)
+        if array.ndim or array.dtype.kind not in "iu" or array < 0:
+            raise UserError(f"{self.where}: {name} is not a count: {array!r}")
+        self.used.add(name)
+        return int(array)
+
+    def _read(self, name: str) -> np.ndarray:
+        try:
+            return np.asarray(self.read(name))
+        except Exception as error:  # TensorFlow and safetensors raise many types for a damaged file
+            raise UserError(f"{self.where}: {name} cannot be read: {reason(error)}") from error
 
     def network(
         self,

@@ -1,7 +1,9 @@
 """A model as plain arrays: what every format is read into and written from."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -31,6 +33,7 @@ class ModelWeights:
         moments: Adam's first and second moment of every weight, by the same paths, or None.
         step: optimizer steps it was trained for, where that is known, otherwise 0.
         notes: lines for the user about what was not used, or not found.
+        source: the checkpoint it was read from, where a directory may hold several.
     """
 
     config: ElectraConfig
@@ -39,6 +42,7 @@ class ModelWeights:
     moments: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None = None
     step: int = 0
     notes: list[str] = dataclasses.field(default_factory=list)
+    source: str = ""
 
     def network(self, name: str) -> dict[str, np.ndarray]:
         """Returns all weights of one network, shared ones included.
@@ -134,15 +138,6 @@ def variable_shapes(config: ElectraConfig) -> Shapes:
     return shapes
 
 
-def missing_heads(config: ElectraConfig, present: Mapping[str, object]) -> list[str]:
-    """Returns the heads of the config's networks of which nothing is `present` (by path)."""
-    return [
-        HEADS[network]
-        for network in config.encoders
-        if not any(path.startswith(f"{HEADS[network]}/") for path in present)
-    ]
-
-
 def find_sharing(
     discriminator: Mapping[str, np.ndarray] | None, generator: Mapping[str, np.ndarray] | None
 ) -> str:
@@ -193,44 +188,94 @@ def join_networks(
     return weights
 
 
+def check_rows(rows: int, tokens: int, where: str) -> list[str]:
+    """Returns a note where a token table has rows that no token of the vocabulary stands for.
+
+    Ports pad the table, to a multiple of 8 or more (facts D8: NVIDIA's 30,528 rows for 30,522 tokens).
+
+    Raises:
+        UserError: the difference is no padding, but another vocabulary; begins with `where`.
+    """
+    if tokens == rows:
+        return []
+    if not any(rows == -(-tokens // multiple) * multiple for multiple in (8, 64, 128, 256)):
+        raise UserError(
+            f"{where}: the token table has {rows} rows, but the vocabulary {tokens} tokens: it belongs "
+            "to another model; give the right one with --vocab_file"
+        )
+    return [
+        f"{where}: the token table has {rows} rows for {tokens} tokens; the last {rows - tokens}, "
+        "which no text reaches, are left out"
+    ]
+
+
+def without_spare_rows(arrays: Mapping[str, np.ndarray], tokens: int) -> dict[str, np.ndarray]:
+    """Returns weights of a model or a network without the rows for which there is no token.
+
+    The generator must not sample them.
+    """
+    by_token = ("token_embedding/embeddings", "head/output_bias")
+    return {path: a[:tokens] if path.endswith(by_token) else a for path, a in arrays.items()}
+
+
 def fit_vocabulary(model: ModelWeights, where: str) -> ModelWeights:
     """Leaves out the rows of the token table for which the vocabulary has no token.
 
-    Ports pad the table to a multiple of 8 (facts D8: NVIDIA's 30,528 rows for 30,522 tokens). No text
-    reaches these rows, and the generator must not sample them.
-
     Raises:
-        UserError: the vocabulary has more tokens than the table rows; the message begins with `where`.
+        UserError: the vocabulary is another model's; the message begins with `where`.
     """
     tokens = len(model.vocabulary)
     rows = next(iter(model.config.encoders.values())).vocab_size
-    if tokens == rows:
+    notes = check_rows(rows, tokens, where)
+    if not notes:
         return model
-    if tokens > rows:
-        raise UserError(
-            f"{where}: the token table has {rows} rows, but the vocabulary {tokens} tokens: it belongs "
-            "to another model"
-        )
-
-    def trimmed(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        by_token = ("token_embedding/embeddings", "generator_head/output_bias")
-        return {p: a[:tokens] if p.endswith(by_token) else a for p, a in arrays.items()}
-
     encoders = {
         name: dataclasses.replace(encoder, vocab_size=tokens)
         for name, encoder in model.config.encoders.items()
     }
+    moments = model.moments and tuple(without_spare_rows(m, tokens) for m in model.moments)
     return dataclasses.replace(
         model,
         config=dataclasses.replace(model.config, **encoders),
-        weights=trimmed(model.weights),
-        moments=model.moments and tuple(trimmed(moment) for moment in model.moments),
-        notes=[
-            *model.notes,
-            f"{where}: the token table has {rows} rows for {tokens} tokens; the last {rows - tokens}, "
-            "which no text reaches, are left out",
-        ],
+        weights=without_spare_rows(model.weights, tokens),
+        moments=moments,
+        notes=[*model.notes, *notes],
     )
+
+
+def known_casing(config: ElectraConfig, vocabulary: Vocabulary) -> tuple[ElectraConfig, list[str]]:
+    """Returns the configuration with its casing, and a note where that had to be guessed.
+
+    Accents are removed only where text is lower-cased, as in the original.
+    """
+    lower_case, notes = config.lower_case, []
+    if lower_case is None:
+        lower_case, note = guess_casing(vocabulary)
+        notes.append(note)
+    strip_accents = lower_case and config.strip_accents is not False
+    return dataclasses.replace(config, lower_case=lower_case, strip_accents=strip_accents), notes
+
+
+def check_casing(lower_case: bool | None, strip_accents: bool | None, where: str) -> None:
+    """Checks that our tokenizer can do what another one does.
+
+    Raises:
+        UserError: it removes accents and keeps capitals; begins with `where`.
+    """
+    if lower_case is False and strip_accents:
+        raise UserError(
+            f"{where}: the tokenizer removes accents and does not lower-case; here, as in the original, "
+            "accents go only with lower-casing"
+        )
+
+
+@contextlib.contextmanager
+def blamed_on(where: str | Path) -> Iterator[None]:
+    """Turns errors over what a file holds into failures whose message begins with `where`."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def guess_casing(vocabulary: Vocabulary) -> tuple[bool, str]:

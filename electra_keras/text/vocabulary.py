@@ -110,6 +110,11 @@ class Vocabulary:
         """Id of [MASK]."""
         return self.ids["[MASK]"]
 
+    def special_ids(self) -> dict[str, int]:
+        """Returns the ids of [PAD], [CLS], [SEP] and [MASK] by their field of `ElectraConfig`."""
+        ids = {"pad": self.pad_id, "cls": self.cls_id, "sep": self.sep_id, "mask": self.mask_id}
+        return {f"{name}_token_id": index for name, index in ids.items()}
+
 
 def _reason(error: tf.errors.OpError) -> str:
     """Returns the part of a file system error that a user can act on."""

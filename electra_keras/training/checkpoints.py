@@ -19,12 +19,13 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from electra_keras.config import ElectraConfig
+from electra_keras.config import ElectraConfig, matches
 from electra_keras.console import UserError, reason
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
 
 _STEP = re.compile(r"step-(\d{8,})$")
 _TEMPORARY = ".incomplete-"
+_CONVERT_FIRST = "a released ELECTRA is converted first: python -m electra_keras.convert --from=..."
 # Encoder fields that may differ between a model and the weights it starts from.
 _NOT_IN_THE_WEIGHTS = (
     "hidden_dropout_prob",
@@ -89,6 +90,10 @@ class CheckpointStore:
             "weights": _by_path(model.trainable_variables),
             "optimizer": _by_path(optimizer.variables),
         }
+        # A converted checkpoint knows of the optimizer what the original does.
+        own = ("gradient_norm", "loss_scale", "good_steps")
+        theirs = [v for v in optimizer.variables if not v.path.endswith(own)]
+        self._converted_optimizer = _by_path(theirs)
 
     def save(self, state: dict[str, Any]) -> Path:
         """Writes a checkpoint of step `state["step"]` and deletes those that are too many.
@@ -148,9 +153,11 @@ class CheckpointStore:
                 f"{self.model_dir} holds converted weights and no optimizer to go on with: start from "
                 f"it with --init_from={self.model_dir} and another --model_dir"
             )
-        for name, part in self.parts.items():
+        state, parts = read_state(path), dict(self.parts)
+        if state.get("converted"):
+            parts["optimizer"] = self._converted_optimizer
+        for name, part in parts.items():
             _restore(part, path, name)
-        state = read_state(path)
         best = self.directory / "best"
         best_step = (state["best"] or {}).get("step")
         if (
@@ -192,9 +199,16 @@ def read_state(path: Path) -> dict[str, Any]:
         UserError: it cannot be read.
     """
     try:
-        return json.loads((path / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path / 'state.json'} cannot be read: {error}") from error
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path / 'state.json'} cannot be read: {reason(error)}") from error
+    if (
+        not isinstance(state, dict)
+        or not matches(state.get("step"), int)
+        or not matches(state.get("best", ""), dict | None)
+    ):
+        raise UserError(f"{path / 'state.json'} is not the state of a run: step or best is missing")
+    return state
 
 
 def read_config(model_dir: Path) -> ElectraConfig:
@@ -207,7 +221,11 @@ def read_config(model_dir: Path) -> ElectraConfig:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{model_dir} is not a model directory: cannot read {path}") from error
+        raise UserError(
+            f"{model_dir} is not a model directory: cannot read {path}; {_CONVERT_FIRST}"
+        ) from error
+    if '"model_type"' in text or '"registered_name"' in text:  # of Hugging Face, of keras-nlp
+        raise UserError(f"{model_dir} is not a model directory of ours; {_CONVERT_FIRST}")
     return ElectraConfig.from_json(text, str(path))
 
 
@@ -217,17 +235,32 @@ def write_arrays(checkpoint: Path, part: str, arrays: Mapping[str, np.ndarray]) 
     tf.train.Checkpoint(variables=variables).write(str(checkpoint / part))
 
 
+def list_arrays(checkpoint: Path, part: str) -> dict[str, str]:
+    """Returns the key in its file of every array of one part of a checkpoint, by variable path.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        keys = [name for name, _ in tf.train.list_variables(str(checkpoint / part))]
+    except Exception as error:  # as in _restore
+        raise UserError(f"checkpoint {checkpoint} cannot be read ({reason(error)})") from error
+    # TensorFlow writes "/" in a name as ".S".
+    return {
+        key.split("/")[1].replace(".S", "/"): key for key in keys if key.startswith("variables/")
+    }
+
+
 def read_arrays(checkpoint: Path, part: str) -> dict[str, np.ndarray]:
     """Returns all arrays of one part of a checkpoint by the path of their variable.
 
     Raises:
         UserError: it cannot be read.
     """
+    keys = list_arrays(checkpoint, part)
     try:
         reader = tf.train.load_checkpoint(str(checkpoint / part))
-        keys = [key for key in reader.get_variable_to_shape_map() if key.startswith("variables/")]
-        # TensorFlow writes "/" in a name as ".S".
-        return {key.split("/")[1].replace(".S", "/"): reader.get_tensor(key) for key in keys}
+        return {path: reader.get_tensor(key) for path, key in keys.items()}
     except Exception as error:  # as in _restore
         raise UserError(f"checkpoint {checkpoint} cannot be read ({reason(error)})") from error
 
@@ -282,11 +315,8 @@ def load_weights(
                     f"{model_dir} has another model: {name} of the {network} is {value}, here {wanted}"
                 )
     path = find_checkpoint(model_dir, which)
-    present = read_arrays(path, "weights")
     variables = model.trainable_variables
-    for head in ("discriminator_head", "generator_head"):
-        if any(name.startswith(f"{head}/") for name in present):
-            continue
+    for head in theirs.missing_heads(list_arrays(path, "weights")):
         if not fresh_heads:
             raise UserError(f"{model_dir} holds no {head.replace('_', ' ')}")
         logging.warning("%s holds no %s: it starts fresh", model_dir, head.replace("_", " "))

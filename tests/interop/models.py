@@ -24,14 +24,22 @@ ENCODER = EncoderConfig(
     intermediate_size=48,
     max_position_embeddings=20,
 )
-# What a Google checkpoint can hold: with untied embeddings these are as wide as the generator.
+# What a Google checkpoint can hold: one head per 64 of width, feed-forward layers of 4 times the width;
+# with untied embeddings these are as wide as the generator.
 GENERATORS = {
     "all": dataclasses.replace(
-        ENCODER, hidden_size=12, num_attention_heads=2, intermediate_size=20
+        ENCODER, hidden_size=12, num_attention_heads=1, intermediate_size=48
     ),
-    "token": dataclasses.replace(ENCODER, hidden_size=16, num_attention_heads=2),
+    "token": dataclasses.replace(
+        ENCODER, hidden_size=16, num_attention_heads=1, intermediate_size=64
+    ),
     "none": dataclasses.replace(
-        ENCODER, embedding_size=12, hidden_size=12, num_attention_heads=2, num_hidden_layers=1
+        ENCODER,
+        embedding_size=12,
+        hidden_size=12,
+        num_attention_heads=1,
+        intermediate_size=48,
+        num_hidden_layers=1,
     ),
     "encoder": ENCODER,
 }

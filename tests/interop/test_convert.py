@@ -1,15 +1,26 @@
 """python -m electra_keras.convert, and training from what it makes."""
 
+import dataclasses
 import json
 import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from electra_keras.console import UsageError, UserError
 from electra_keras.interop import google, model_directory
+from electra_keras.options import ModelOptions
+from electra_keras.pretraining.pretrainer import ElectraPretrainer
+from electra_keras.training import checkpoints
+from electra_keras.training.checkpoints import CheckpointStore
+from electra_keras.training.optimizer import ElectraOptimizer, moment_path
+from electra_keras.training.schedules import WarmupPolynomialDecay
 from tests.interop.models import GOOGLE, HUGGINGFACE, assert_same_bits
-from tests.runs import checkpoint_arrays, error_of, run, write_records
+from tests.runs import REPOSITORY, checkpoint_arrays, error_of, run, write_records
 
 CONVERT = "electra_keras.convert"
 TRAIN = "electra_keras.train"
@@ -85,6 +96,97 @@ def test_training_goes_on_with_the_original_optimizer(converted, records, tmp_pa
         np.testing.assert_allclose(end[name], start[name], rtol=1e-6, atol=1e-12)
 
 
+def test_training_goes_on_without_hparams(records, tmp_path):
+    """What the checkpoint does not record of its training is that of the new flags and records."""
+    copy, model_dir = shutil.copytree(GOOGLE, tmp_path / "copy"), tmp_path / "model"
+    (copy / "hparams.json").unlink()
+    assert "not recorded" in convert("--from=google", f"--input={copy}", f"--output={model_dir}")
+    args = (f"--model_dir={model_dir}", f"--data_dir={records}", "--train_batch_size=8")
+    code, _, stderr = run(TRAIN, *args, "--mask_prob=0.2", "--train_steps=41", "--eval_steps=0")
+    assert code == 0, stderr
+    assert "resuming at step 40" in stderr
+    config = json.loads((model_dir / "config.json").read_text())
+    assert (config["max_seq_length"], config["mask_prob"]) == (32, 0.2)
+    # From here on it is an ordinary run.
+    code, line = error_of(TRAIN, *args, "--mask_prob=0.3", "--train_steps=42", "--eval_steps=0")
+    assert code == 2
+    assert "mask_prob is 0.2 there and 0.3 here" in line
+
+
+def test_a_converted_optimizer_starts_with_its_own_loss_scale(converted, tmp_path):
+    model = ElectraPretrainer(model_directory.read(converted).config)
+    optimizer = ElectraOptimizer(
+        dynamic_loss_scale=True, learning_rate=WarmupPolynomialDecay(1, 9, 1)
+    )
+    optimizer.build(model.trainable_variables)
+    copy = shutil.copytree(converted, tmp_path / "copy")
+    state = CheckpointStore(copy, model, optimizer, keep=1).restore_latest()
+    assert state["step"] == 40
+    assert float(optimizer.loss_scale) == 2**15
+    assert int(optimizer.iterations) == 40
+    moments = model_directory.read(converted).moments[1]
+    for variable, moment in zip(model.trainable_variables, optimizer.second_moments, strict=True):
+        np.testing.assert_array_equal(moment, moments[variable.path])
+    # One of our own must be whole.
+    path = copy / "checkpoints" / "step-00000040" / "state.json"
+    path.write_text(json.dumps({"step": 40, "best": None}))
+    with pytest.raises(UserError, match="step-00000040 cannot be read"):
+        CheckpointStore(copy, model, optimizer, keep=1).restore_latest()
+
+
+@pytest.mark.parametrize(
+    "state", ["[]", '{"step": 1}', '{"step": "x", "best": null}', "[" * 100_000]
+)
+def test_a_bad_state_is_named(converted, tmp_path, state):
+    copy = shutil.copytree(converted, tmp_path / "copy")
+    (copy / "checkpoints" / "step-00000040" / "state.json").write_text(state)
+    with pytest.raises(UserError, match=r"state\.json"):
+        model_directory.read(copy)
+
+
+@pytest.mark.parametrize(
+    "values", [{"mask_prob": "x"}, {"generator_weight": None}, {"generator": 5}]
+)
+def test_a_bad_configuration_is_named(converted, tmp_path, values):
+    copy = shutil.copytree(converted, tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text()) | values
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=rf"^{copy}/config\.json") as error:
+        model_directory.read(copy)
+    assert error.value.exit_code == 1
+
+
+def test_an_optimizer_without_a_moment_is_refused(converted, tmp_path):
+    copy = shutil.copytree(converted, tmp_path / "copy")
+    checkpoint = copy / "checkpoints" / "step-00000040"
+    arrays = checkpoints.read_arrays(checkpoint, "optimizer")
+    del arrays[moment_path("generator_head/output_bias", "first_moment")]
+    checkpoints.write_arrays(checkpoint, "optimizer", arrays)
+    with pytest.raises(UserError, match="has no moments of generator_head/output_bias"):
+        model_directory.read(copy)
+
+
+def test_what_cannot_be_trained_on_the_records_is_refused(converted, tmp_path):
+    from electra_keras.train import check_init_from, make_config
+
+    model = model_directory.read(converted)
+    metadata = SimpleNamespace(lower_case=False, strip_accents=False)
+    records = SimpleNamespace(metadata=metadata, max_seq_length=32)
+    with pytest.raises(
+        UsageError, match=r"has lower_case=True, .* the records have lower_case=False"
+    ):
+        check_init_from(converted, tmp_path, records, model.vocabulary)
+    records.metadata = None
+    check_init_from(converted, tmp_path, records, model.vocabulary)
+    encoders = {
+        name: dataclasses.replace(encoder, type_vocab_size=1)
+        for name, encoder in model.config.encoders.items()
+    }
+    base = dataclasses.replace(model.config, **encoders)
+    with pytest.raises(UsageError, match="type_vocab_size of the discriminator is 1"):
+        make_config(ModelOptions(), set(), base, records, model.vocabulary)
+
+
 def test_pre_training_starts_from_a_converted_model(converted, tmp_path):
     """No size is asked of the user, and the schedule is that of the new run."""
     model_dir, records = tmp_path / "run", golden_records(tmp_path / "16", 16)
@@ -136,6 +238,12 @@ def test_a_discriminator_alone_converts_and_cannot_be_pre_trained(records, tmp_p
     assert code == 2
     assert "holds no generator, and pre-training needs both" in line
     assert not (tmp_path / "run").exists()
+    directory = HUGGINGFACE / "discriminator"
+    code, line = error_of(
+        TRAIN, f"--init_from={directory}", f"--model_dir={tmp_path / 'run'}", *args
+    )
+    assert code == 1
+    assert "is converted first: python -m electra_keras.convert" in line
     code, line = error_of("electra_keras.evaluate", f"--model_dir={model}", f"--data_dir={records}")
     assert code == 2
     assert "holds no generator" in line
@@ -176,13 +284,47 @@ def test_heads_that_are_missing_start_fresh(tmp_path, records):
         ([f"--input={GOOGLE}", "--to=google"], 1, "not a model directory"),
         (["--from=huggingface", "--input=nowhere"], 2, "is not a directory"),
         (["--from=google", "--input=a,b"], 2, "takes one --input"),
+        (["--from=keras_nlp", "--input=a", "--lower_case"], 2, "--lower_case says nothing of"),
+        (["--from=google", f"--input={'x' * 300}"], 1, "x: File name too long"),
+        (
+            ["--from=huggingface", f"--input={HUGGINGFACE / 'generator'}", "--to=google"],
+            1,
+            "there is none here",
+        ),
     ],
 )
 def test_bad_input_ends_in_one_line_and_writes_nothing(tmp_path, args, code, message):
-    output = [] if len(args) == 1 else [f"--output={tmp_path / 'output'}"]
+    output = [] if len(args) == 1 else [f"--output={tmp_path / 'new' / 'output'}"]
     found, line = error_of(CONVERT, *args, *output)
     assert found == code
     assert message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_vocabulary_and_casing_of_the_user(tmp_path):
+    copy, output = shutil.copytree(GOOGLE, tmp_path / "copy"), tmp_path / "model"
+    (copy / "vocab.txt").unlink()
+    args = (f"--vocab_file={GOOGLE / 'vocab.txt'}", "--lower_case=false")
+    convert("--from=google", f"--input={copy}", f"--output={output}", *args)
+    assert (output / "vocab.txt").read_bytes() == (GOOGLE / "vocab.txt").read_bytes()
+    config = json.loads((output / "config.json").read_text())
+    assert (config["lower_case"], config["strip_accents"]) == (False, False)
+
+
+def test_a_disk_that_is_too_small(tmp_path):
+    """In a process of its own, as flags are defined once in a process."""
+    code = (
+        "import runpy, shutil\n"
+        "shutil.disk_usage = lambda path: shutil._ntuple_diskusage(9, 8, 1_000_000)\n"
+        f"runpy.run_module({CONVERT!r}, run_name='__main__')"
+    )
+    output = tmp_path / "new" / "output"
+    args = ("--from=google", f"--input={GOOGLE}", f"--output={output}")
+    process = subprocess.run(
+        [sys.executable, "-c", code, *args], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert process.returncode == 1
+    assert "it takes 2.6 MB, and 1.0 MB are free" in process.stderr
     assert list(tmp_path.iterdir()) == []
 
 

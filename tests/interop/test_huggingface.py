@@ -1,5 +1,6 @@
 """Hugging Face directories, against outputs of transformers."""
 
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from safetensors.numpy import load_file, save_file
 
 from electra_keras.console import UserError
@@ -52,7 +54,10 @@ def test_both_directories_share_their_embeddings(tmp_path):
         ours, theirs = (
             json.loads((d / network / "config.json").read_text()) for d in (tmp_path, HUGGINGFACE)
         )
-        assert {name for name in ours if name not in theirs} == {"position_embedding_type"}
+        assert {name for name in ours if name not in theirs} == {
+            "electra_keras_network",
+            "position_embedding_type",
+        }
         assert all(theirs[name] == ours[name] for name in ours if name in theirs)
     assert_same_bits(huggingface.read([tmp_path]).weights, model.weights)
 
@@ -143,7 +148,11 @@ def test_casing_comes_from_the_tokenizer(copy):
             {"hidden_size": 64},
             r"embeddings_project\.weight has shape \[48, 24\], expected \[64, 24\]",
         ),
-        ({"num_hidden_layers": 4}, r"has no tensor electra\.encoder\.layer\.3\."),
+        ({"num_hidden_layers": 4}, r"holds 3 layers, but num_hidden_layers of .* is 4"),
+        ({"num_hidden_layers": 2}, r"holds 3 layers, but num_hidden_layers of .* is 2"),
+        ({"hidden_size": "48"}, r"config\.json: hidden_size must be of type int: '48'"),
+        ({"hidden_dropout_prob": float("nan")}, "hidden_dropout_prob must be of type float: nan"),
+        ({"architectures": "ElectraModel"}, "architectures must be of type list"),
         ({"num_attention_heads": 5}, "not a multiple of num_attention_heads"),
     ],
 )
@@ -190,6 +199,148 @@ def test_two_of_a_kind_and_missing_files_are_refused(copy):
         huggingface.read([copy])
 
 
+def test_casing_of_tokenizer_json(copy):
+    (copy / "tokenizer_config.json").unlink()
+    normalizer = {"type": "BertNormalizer", "lowercase": True, "strip_accents": False}
+    for content in (normalizer, {"type": "Sequence", "normalizers": [{}, normalizer]}):
+        (copy / "tokenizer.json").write_text(json.dumps({"normalizer": content}))
+        model = huggingface.read([copy])
+        assert (model.config.lower_case, model.config.strip_accents) == (True, False)
+        assert not any("casing" in note for note in model.notes)
+    normalizer |= {"lowercase": False, "strip_accents": True}
+    (copy / "tokenizer.json").write_text(json.dumps({"normalizer": normalizer}))
+    with pytest.raises(UserError, match="removes accents and does not lower-case"):
+        huggingface.read([copy])
+    assert huggingface.read([copy], lower_case=True).config.strip_accents is True
+
+
+def test_two_directories_of_different_casing_are_refused(copy):
+    settings = copy / "tokenizer_config.json"
+    settings.write_text(json.dumps({"do_lower_case": False}))
+    with pytest.raises(UserError, match=f"{copy} and {BOTH[1]} have different casing: lower_case"):
+        huggingface.read([copy, BOTH[1]])
+    assert huggingface.read([copy, BOTH[1]], lower_case=False).config.lower_case is False
+
+
+def padded(directory, rows):
+    """Pads the token table of a directory."""
+
+    def edit(tensors):
+        for name in ("electra.embeddings.word_embeddings.weight", "generator_lm_head.bias"):
+            if name in tensors:
+                spare = np.zeros([rows, *tensors[name].shape[1:]], np.float32)
+                tensors[name] = np.concatenate([tensors[name], spare])
+
+    change(directory, edit)
+    settings = json.loads((directory / "config.json").read_text())
+    settings["vocab_size"] += rows
+    (directory / "config.json").write_text(json.dumps(settings))
+
+
+def test_one_padded_table_of_two(copy):
+    padded(copy, 4)  # 1504 is a multiple of 8
+    model = huggingface.read([copy, BOTH[1]])
+    assert model.config == huggingface.read(BOTH).config
+    assert_same_bits(model.weights, huggingface.read(BOTH).weights)
+    assert any("1504 rows for 1500 tokens" in note for note in model.notes)
+
+
+def test_added_tokens_are_entries_of_the_vocabulary(copy):
+    padded(copy, 3)
+    with pytest.raises(UserError, match=r"1503 rows, but the vocabulary 1500 .*--vocab_file"):
+        huggingface.read([copy])
+    added = [{"id": 4, "content": "[MASK]"}] + [
+        {"id": 1500 + i, "content": f"x{i}"} for i in range(3)
+    ]
+    (copy / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
+    model = huggingface.read([copy])
+    assert model.vocabulary.tokens[-3:] == ("x0", "x1", "x2")
+    assert any("3 added tokens" in note for note in model.notes)
+    (copy / "tokenizer.json").unlink()
+    (copy / "added_tokens.json").write_text(json.dumps({f"x{i}": 1500 + i for i in range(3)}))
+    assert huggingface.read([copy]).vocabulary == model.vocabulary
+    (copy / "added_tokens.json").write_text(json.dumps({"x0": 1500, "x2": 1502}))
+    with pytest.raises(UserError, match=r"added_tokens\.json: the ids .* have gaps"):
+        huggingface.read([copy])
+
+
+def test_a_generator_without_head(tmp_path):
+    model = random_model()
+    model.weights = {p: a for p, a in model.weights.items() if "generator_head" not in p}
+    huggingface.write(model, tmp_path)
+    again = huggingface.read([tmp_path / "generator"])
+    assert again.config.discriminator is None
+    whole = huggingface.read([tmp_path / "generator", tmp_path / "discriminator"])
+    assert_same_bits(whole.weights, model.weights)
+
+
+def test_the_generator_may_come_first():
+    assert_same_bits(huggingface.read(BOTH[::-1]).weights, huggingface.read(BOTH).weights)
+
+
+def test_unknown_casing_is_guessed_when_it_is_written(tmp_path):
+    model = random_model()
+    model.config = dataclasses.replace(model.config, lower_case=None, strip_accents=None)
+    assert any("taken as uncased" in note for note in huggingface.write(model, tmp_path))
+
+
+def split(directory):
+    """Splits the weights of a directory into two files with an index; returns their names."""
+    path = directory / "model.safetensors"
+    tensors = load_file(path)
+    names = sorted(tensors)
+    files = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    weight_map = {name: files[i % 2] for i, name in enumerate(names)}
+    for file in files:
+        part = {n: t for n, t in tensors.items() if weight_map[n] == file}
+        save_file(part, directory / file)
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    path.unlink()
+    return files
+
+
+def test_weights_in_several_files(copy):
+    files = split(copy)
+    assert_same_bits(huggingface.read([copy]).weights, huggingface.read(BOTH[:1]).weights)
+    tensors = load_file(copy / files[1])
+    tensors.pop(next(name for name in tensors if "query.bias" in name))
+    save_file(tensors, copy / files[1])
+    with pytest.raises(UserError, match=rf"^{copy} has no tensor .*query\.bias"):
+        huggingface.read([copy])
+    (copy / files[1]).unlink()
+    with pytest.raises(UserError, match=f"names {files[1]}, which is not there"):
+        huggingface.read([copy])
+
+
+def test_bfloat16_is_read(copy):
+    full = huggingface.read(BOTH[:1])
+    kind = tf.bfloat16.as_numpy_dtype
+    change(copy, lambda tensors: tensors.update({n: t.astype(kind) for n, t in tensors.items()}))
+    model = huggingface.read([copy])
+    assert any(note.startswith("bfloat16 in") for note in model.notes)
+    for path, array in full.weights.items():
+        np.testing.assert_array_equal(model.weights[path], array.astype(kind).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 100_000, "cannot be read as JSON"),
+        ("[]", "is not a JSON object"),
+        ('{"model": {"type": "WordPiece", "vocab": {"a": "x"}}}', "is not a number"),
+        (
+            '{"model": {"type": "WordPiece", "vocab": {"a": 0}}}',
+            "the vocabulary has 1 lines but no",
+        ),
+    ],
+)
+def test_a_bad_tokenizer_json_is_named(copy, content, message):
+    (copy / "vocab.txt").unlink()
+    (copy / "tokenizer.json").write_text(content)
+    with pytest.raises(UserError, match=rf"^{copy}/tokenizer\.json.*{message}"):
+        huggingface.read([copy])
+
+
 # --- with PyTorch and transformers ------------------------------------------------------------------
 
 
@@ -209,6 +360,35 @@ def test_an_old_file_of_pytorch(copy):
     assert_same_bits(huggingface.read([copy]).weights, huggingface.read(BOTH[:1]).weights)
 
 
+@needs_torch
+def test_old_files_of_pytorch_in_parts(copy):
+    import torch
+
+    expected = huggingface.read([copy])
+    path = copy / "model.safetensors"
+    tensors = {n: torch.from_numpy(a).bfloat16() for n, a in load_file(path).items()}
+    path.unlink()
+    weight_map = {name: f"part-{i % 2}.bin" for i, name in enumerate(sorted(tensors))}
+    for file in set(weight_map.values()):
+        part = {n: torch.nn.Parameter(t) for n, t in tensors.items() if weight_map[n] == file}
+        torch.save(part, copy / file)
+    (copy / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    model = huggingface.read([copy])
+    assert any(note.startswith("bfloat16 in") for note in model.notes)
+    for name, array in expected.weights.items():
+        np.testing.assert_allclose(model.weights[name], array, rtol=2**-8)
+
+
+@needs_torch
+def test_names_that_are_no_strings_are_refused(copy):
+    as_pytorch(copy)
+    import torch
+
+    torch.save({1: torch.zeros(2)}, copy / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"pytorch_model\.bin does not hold tensors by name"):
+        huggingface.read([copy])
+
+
 class Harmful:
     """Makes a file where it is unpickled."""
 
@@ -223,7 +403,8 @@ class Harmful:
 def test_code_in_a_file_of_pytorch_is_not_run(copy, tmp_path):
     as_pytorch(copy, {"harmful": Harmful(tmp_path / "was-run")}.items())
     with pytest.raises(
-        UserError, match=r"pytorch_model\.bin is damaged, or holds more than tensors"
+        UserError,
+        match=r"pytorch_model\.bin holds something other than tensors \(GLOBAL [\w.]+\), which is",
     ):
         huggingface.read([copy])
     assert not (tmp_path / "was-run").exists()
@@ -234,7 +415,7 @@ def test_a_truncated_file_of_pytorch(copy):
     as_pytorch(copy)
     path = copy / "pytorch_model.bin"
     path.write_bytes(path.read_bytes()[:10_000])
-    with pytest.raises(UserError, match=r"pytorch_model\.bin is damaged"):
+    with pytest.raises(UserError, match=r"pytorch_model\.bin cannot be read: it is damaged"):
         huggingface.read([copy])
 
 

@@ -1,8 +1,10 @@
 """Presets of keras-nlp's ElectraBackbone."""
 
+import dataclasses
 import json
 import re
 import shutil
+from pathlib import Path
 
 import keras_nlp
 import numpy as np
@@ -94,3 +96,29 @@ def test_truncated_weights_are_named(preset, tmp_path):
 def test_a_generator_alone_is_refused(tmp_path):
     with pytest.raises(UserError, match="there is none here"):
         keras_hub.write(random_model(discriminator=False), tmp_path)
+
+
+def test_what_a_backbone_cannot_hold_is_refused(tmp_path):
+    model = random_model()
+    encoder = dataclasses.replace(model.config.discriminator, layer_norm_eps=1e-6)
+    model.config = dataclasses.replace(model.config, discriminator=encoder)
+    with pytest.raises(UserError, match="layer_norm_eps is 1e-06; a backbone has 1e-12"):
+        keras_hub.write(model, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("layers", [2, 4])
+def test_another_number_of_layers_is_refused(preset, tmp_path, layers):
+    copy = shutil.copytree(preset[0], tmp_path / "copy")
+    settings = json.loads((copy / "config.json").read_text())
+    settings["config"]["num_layers"] = layers
+    (copy / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(UserError, match=f"holds 3 layers, but num_layers of .* is {layers}"):
+        keras_hub.read(copy)
+
+
+def test_a_directory_named_like_a_preset_to_download(preset, tmp_path, monkeypatch):
+    shutil.copytree(preset[0], tmp_path / "electra_small_discriminator_uncased_en")
+    monkeypatch.chdir(tmp_path)
+    model = keras_hub.read(Path("electra_small_discriminator_uncased_en"))
+    assert model.config.discriminator.hidden_size == 64

@@ -63,3 +63,25 @@ def test_casing_is_seen_from_the_tokens():
     cased, note = weights.guess_casing(Vocabulary((*VOCABULARY.tokens, "London")))
     assert cased is False
     assert "taken as cased" in note
+
+
+@pytest.mark.parametrize(
+    ("rows", "tokens", "message"),
+    [
+        (30522, 30522, None),
+        (30528, 30522, "the last 6"),
+        (30592, 30522, "the last 70"),  # a multiple of 128
+        (30720, 30522, "the last 198"),  # of 256
+    ],
+)
+def test_what_counts_as_padding(rows, tokens, message):
+    notes = weights.check_rows(rows, tokens, "here")
+    assert notes == [] if message is None else message in notes[0]
+
+
+@pytest.mark.parametrize(("rows", "tokens"), [(30522, 30519), (1500, 50), (30536, 30522)])
+def test_a_vocabulary_that_is_too_small_is_refused(rows, tokens):
+    with pytest.raises(
+        UserError, match=f"has {rows} rows, but the vocabulary {tokens} .*--vocab_file"
+    ):
+        weights.check_rows(rows, tokens, "here")
