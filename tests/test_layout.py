@@ -19,6 +19,7 @@ LAYERS = {
     "training": 4,
     "interop": 5,
     "tasks": 5,
+    "serving": 6,
 }
 MAINS = 9
 MODULES = sorted((REPOSITORY / "electra_keras").rglob("*.py"))

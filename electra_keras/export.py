@@ -1,0 +1,161 @@
+"""Exports a model for TF Serving: python -m electra_keras.export --model_dir=... --export_dir=..."""
+
+import random
+from pathlib import Path
+
+from absl import flags
+
+from electra_keras.console import UsageError, UserError, run_main
+
+# isort: split
+# After electra_keras.console, which sets TensorFlow's log level.
+from electra_keras.interop import model_directory
+from electra_keras.interop.weights import ModelWeights, known_casing
+from electra_keras.serving import archive, networks, quantization
+from electra_keras.serving.encoding import TextEncoder
+from electra_keras.serving.pretrained import PretrainedSignatures
+from electra_keras.serving.signatures import Servable
+from electra_keras.text.tokenizer import Tokenizer
+
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Model directory to export.")
+_EXPORT_DIR = flags.DEFINE_string(
+    "export_dir", None, "Directory of the model's versions, the one that TF Serving watches."
+)
+_VERSION = flags.DEFINE_integer(
+    "version", None, "Version to write; default: the next.", lower_bound=1
+)
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest, or a step.")
+_NETWORKS = flags.DEFINE_list(
+    "networks", None, "discriminator, generator, or both; default: what the directory holds."
+)
+_BUCKETS = flags.DEFINE_list(
+    "sequence_buckets",
+    None,
+    "Lengths in tokens that inputs are padded to, ascending; the last is where texts are truncated. "
+    "Default: 32, 64, 128 and so on up to the model's max_seq_length.",
+)
+_PRECISION = flags.DEFINE_enum(
+    "precision", "float32", ["float32", "mixed_bfloat16"], "What the networks compute in."
+)
+_QUANTIZE = flags.DEFINE_enum(
+    "quantize",
+    "none",
+    ["none", "int8"],
+    "Store large weights in int8, one scale per output channel.",
+)
+_TOP_K = flags.DEFINE_integer("top_k", 5, "Tokens that fill_mask names.", lower_bound=1)
+_SAMPLES = flags.DEFINE_string(
+    "sample_file",
+    None,
+    "Texts, one a line, to compare a reduced precision with float32 on; default: random words of the "
+    "vocabulary.",
+)
+
+
+def main() -> int:
+    """Exports and says what; returns the exit code."""
+    if not _MODEL_DIR.value or not _EXPORT_DIR.value:
+        raise UsageError("--model_dir and --export_dir are needed: what to export, and where to")
+    export_dir = Path(_EXPORT_DIR.value)
+    version = archive.choose_version(export_dir, _VERSION.value)
+    model = model_directory.read(Path(_MODEL_DIR.value), _CHECKPOINT.value)
+    buckets = choose_buckets(model)
+    reduced = _PRECISION.value != "float32" or _QUANTIZE.value != "none"
+    texts = sample_texts(model) if reduced else []
+    exact = (
+        quantization.answers(make_servable(model, buckets, "float32", "none"), texts)
+        if reduced
+        else {}
+    )
+    servable = make_servable(model, buckets, _PRECISION.value, _QUANTIZE.value)
+    archive.check_space(export_dir, servable.layers)
+    if reduced:
+        print(f"difference from float32 on {len(texts)} texts")
+        for line in quantization.compare(exact, quantization.answers(servable, texts)):
+            print(f"  {line}")
+    path = archive.write_version(servable, export_dir, version)
+    print(f"wrote {path}: {archive.describe_size(path)}")
+    print(f"  from {model.source}")
+    print(
+        f"  sequence buckets {', '.join(map(str, buckets))}; serving_default is {servable.default}"
+    )
+    for signature in servable.signatures:
+        print(f"  {signature.name}({', '.join(signature.inputs)})")
+    return 0
+
+
+def choose_buckets(model: ModelWeights) -> list[int]:
+    """Returns the lengths that inputs are padded to.
+
+    Raises:
+        UsageError: impossible ones.
+    """
+    longest = model.config.max_seq_length
+    if _BUCKETS.value is None:
+        return [size for size in (32, 64, 128, 256) if size < longest] + [longest]
+    try:
+        buckets = [int(value) for value in _BUCKETS.value]
+    except ValueError:
+        raise UsageError(
+            f"--sequence_buckets must be numbers: {','.join(_BUCKETS.value)}"
+        ) from None
+    limit = min(e.max_position_embeddings for e in model.config.encoders.values())
+    if not buckets or buckets != sorted(set(buckets)) or buckets[0] < 4 or buckets[-1] > limit:
+        raise UsageError(
+            f"--sequence_buckets={','.join(_BUCKETS.value)} must be ascending, from 4 to the model's "
+            f"{limit} positions"
+        )
+    return buckets
+
+
+def make_servable(
+    model: ModelWeights, buckets: list[int], precision: str, quantize: str
+) -> Servable:
+    """Builds what is exported."""
+    config, _ = known_casing(model.config, model.vocabulary)
+    names = networks.choose(model, _NETWORKS.value, _MODEL_DIR.value)
+    with networks.precision(precision):
+        parts = networks.build(model, names)
+    if quantize == "int8":
+        quantization.quantize(parts.layers)
+    tokenizer = Tokenizer(model.vocabulary, config.lower_case, config.strip_accents)
+    encoder = TextEncoder(tokenizer, buckets)
+    top_k = min(_TOP_K.value, len(model.vocabulary))
+    signatures = PretrainedSignatures(parts, encoder, top_k).all()
+    settings = {
+        "source": model.source,
+        "step": model.step,
+        "networks": names,
+        "precision": precision,
+        "quantize": quantize,
+        "lower_case": config.lower_case,
+        "strip_accents": config.strip_accents,
+        "vocab_sha256": model.vocabulary.sha256,
+    }
+    return Servable(
+        signatures, signatures[0].name, parts.layers, model.vocabulary, encoder, settings
+    )
+
+
+def sample_texts(model: ModelWeights) -> list[str]:
+    """Returns texts to compare precisions on.
+
+    Raises:
+        UserError: --sample_file cannot be read, or is empty.
+    """
+    if _SAMPLES.value is None:
+        words = [t for t in model.vocabulary.tokens if t.isalnum()] or ["x"]
+        draw = random.Random(0)
+        return [" ".join(draw.choices(words, k=draw.randint(4, 24))) for _ in range(64)]
+    try:
+        lines = Path(_SAMPLES.value).read_text(encoding="utf-8").splitlines()
+    except ValueError as error:
+        raise UserError(f"--sample_file={_SAMPLES.value} is not UTF-8") from error
+    texts = [line for line in lines if line.strip()]
+    if not texts:
+        raise UserError(f"--sample_file={_SAMPLES.value} holds no text")
+    return texts
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""Exported models: SavedModels over raw text for TensorFlow Serving, and a client for it."""

@@ -1,0 +1,149 @@
+"""Writes one version of an exported model: a directory that appears whole or not at all."""
+
+import contextlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from electra_keras.console import UsageError, UserError, reason
+from electra_keras.serving import warmup
+from electra_keras.serving.signatures import Servable
+
+# Besides the weights: graphs, the tokenizer's tables and the vocabulary.
+_GRAPH_BYTES = 32_000_000
+# One token in every vocabulary, be it [UNK]; words of it fill a bucket exactly.
+_ONE_TOKEN = "中"
+
+
+def choose_version(export_dir: Path, version: int | None) -> int:
+    """Returns the version to write: the one that is asked for, or the next one.
+
+    Raises:
+        UsageError: it exists already.
+    """
+    if version is None:
+        taken = [int(path.name) for path in _children(export_dir) if path.name.isdecimal()]
+        return max(taken, default=0) + 1
+    if os.path.lexists(export_dir / str(version)):
+        raise UsageError(
+            f"--version={version}: {export_dir / str(version)} exists already; versions are never "
+            "overwritten, leave the flag out for the next one"
+        )
+    return version
+
+
+def _children(export_dir: Path) -> list[Path]:
+    if os.path.lexists(export_dir) and not export_dir.is_dir():
+        raise UsageError(f"--export_dir={export_dir} is not a directory")
+    return list(export_dir.iterdir()) if export_dir.is_dir() else []
+
+
+def check_space(export_dir: Path, layers: list[keras.layers.Layer]) -> None:
+    """Refuses what would not fit.
+
+    Raises:
+        UserError: the disk is too full.
+    """
+    needed = sum(v.shape.num_elements() * v.dtype.size for v in _variables(layers)) + _GRAPH_BYTES
+    parent = next(path for path in export_dir.absolute().parents if path.exists())
+    free = shutil.disk_usage(export_dir if export_dir.exists() else parent).free
+    if free < needed:
+        raise UserError(
+            f"cannot write {export_dir}: an export takes up to {needed / 1e6:.0f} MB, and "
+            f"{free / 1e6:.0f} MB are free"
+        )
+
+
+def write_version(servable: Servable, export_dir: Path, version: int) -> Path:
+    """Writes `<export_dir>/<version>/`; returns its path.
+
+    It is written beside, under a name that is no number, which TF Serving does not take for a
+    version, and then renamed.
+
+    Raises:
+        UserError: it cannot be written; nothing is left of it.
+    """
+    final = export_dir / str(version)
+    temporary = export_dir / f".incomplete-{version}-{os.getpid()}"
+    new_parents = [
+        path for path in (export_dir, *export_dir.absolute().parents) if not path.exists()
+    ]
+    try:
+        temporary.mkdir(parents=True)
+        _save(servable, temporary)
+        os.rename(temporary, final)
+        new_parents = []
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"cannot write {final}: {reason(error)}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for path in new_parents:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+    return final
+
+
+def _save(servable: Servable, directory: Path) -> None:
+    root = tf.Module(name="electra")
+    # Bare variables: of the Keras layers an export needs nothing else.
+    root.weights = _variables(servable.layers)
+    functions = {}
+    for signature in servable.signatures:
+        inputs = {
+            key: tf.TensorSpec(spec.shape, spec.dtype, name=key)
+            for key, spec in signature.inputs.items()
+        }
+        function = tf.function(signature.function, autograph=False)
+        functions[signature.name] = function.get_concrete_function(**inputs)
+    functions["serving_default"] = functions[servable.default]
+    # Gradients would be traced and stored, and need ops of their own.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(root, str(directory), signatures=functions, options=options)
+
+    extra = directory / "assets.extra"
+    extra.mkdir()
+    warmup.write_requests(extra / warmup.FILE, warmup_requests(servable))
+    servable.vocabulary.save(str(extra / "vocab.txt"))
+    described = {
+        **servable.settings,
+        "sequence_buckets": servable.encoder.buckets,
+        "serving_default": servable.default,
+        "signatures": {
+            s.name: {
+                "inputs": list(s.inputs),
+                "outputs": sorted(functions[s.name].structured_outputs),
+            }
+            for s in servable.signatures
+        },
+    }
+    (extra / "export.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def warmup_requests(servable: Servable) -> list[tuple[str, dict]]:
+    """Returns a request for each signature and bucket, shortest first, with the signature's name."""
+    return [
+        (signature.name, signature.request([" ".join([_ONE_TOKEN] * max(1, bucket - 3))]))
+        for signature in servable.signatures
+        for bucket in servable.encoder.buckets
+    ]
+
+
+def _variables(layers: list[keras.layers.Layer]) -> list[tf.Variable]:
+    """Returns the TensorFlow variables of layers, each once."""
+    found = {v.path: v.value for layer in layers for v in layer.variables}
+    return list(found.values())
+
+
+def describe_size(version: Path) -> str:
+    """Returns how large an export is, and of what."""
+    sizes = {path: path.stat().st_size for path in version.rglob("*") if path.is_file()}
+    weights = sum(size for path, size in sizes.items() if path.parent.name == "variables")
+    graph = sizes[version / "saved_model.pb"]
+    return (
+        f"{sum(sizes.values()) / 1e6:.1f} MB: weights {weights / 1e6:.1f} MB, graph and tokenizer "
+        f"{graph / 1e6:.1f} MB"
+    )

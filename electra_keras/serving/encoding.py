@@ -1,0 +1,171 @@
+"""Raw text to the inputs of an encoder, in the graph: tokens, special tokens, truncation, padding."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from electra_keras.text.tokenizer import Tokenizer
+
+_MASK = "[MASK]"
+Tokens = tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]
+
+
+class EncodedText(NamedTuple):
+    """A batch of texts, or pairs of texts, as an encoder takes them.
+
+    All but `length` and `truncated` are padded to the same bucket, with zeros or [PAD]. The first three
+    hold "[CLS] text [SEP]" or "[CLS] text [SEP] text_pair [SEP]". The next four tell of the texts' j-th
+    token, special tokens left out.
+
+    Attributes:
+        input_ids, input_mask, segment_ids: int32 [batch, bucket].
+        positions: int32 [batch, bucket]; where in `input_ids` the token stands.
+        starts, ends: int32 [batch, bucket]; its span in its text, in code points.
+        text_index: int32 [batch, bucket]; 0 for a token of the text, 1 for one of its pair.
+        length: int32 [batch]; how many tokens the texts have.
+        truncated: bool [batch]; whether tokens were cut off.
+    """
+
+    input_ids: tf.Tensor
+    input_mask: tf.Tensor
+    segment_ids: tf.Tensor
+    positions: tf.Tensor
+    starts: tf.Tensor
+    ends: tf.Tensor
+    text_index: tf.Tensor
+    length: tf.Tensor
+    truncated: tf.Tensor
+
+
+class TextEncoder(tf.Module):
+    """Encodes raw strings with the tokenizer that built the training data.
+
+    A text that is too long loses its last tokens, a pair those of the longer text first, one at a
+    time, as the original does before it trains (run_classifier's `_truncate_seq_pair`). A pair without
+    tokens is no pair. A batch is padded to the smallest bucket that holds its longest row.
+
+    Args:
+        tokenizer: the model's.
+        buckets: lengths to pad to, ascending; texts are truncated to the last.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, buckets: Sequence[int]) -> None:
+        super().__init__(name="text_encoder")
+        self.tokenizer, self.buckets = tokenizer, tuple(buckets)
+        # Its own function, so that an export holds the tokenizer's tables once.
+        self._tokenize = tf.function(
+            tokenizer.tokenize_with_offsets,
+            input_signature=[tf.TensorSpec([None], tf.string)],
+            autograph=False,
+        )
+
+    def encode(
+        self, texts: tf.Tensor, pairs: tf.Tensor | None = None, find_masks: bool = False
+    ) -> EncodedText:
+        """Encodes texts [batch], or pairs of texts.
+
+        Args:
+            texts: strings, UTF-8; bytes that are not are left out.
+            pairs: the second texts, strings [batch], or None.
+            find_masks: whether "[MASK]" in a text is the special token, and not three words.
+        """
+        vocabulary = self.tokenizer.vocabulary
+        first = self._tokenize(texts)
+        if find_masks:
+            first = self._join_masks(texts, first)
+        rows = first[0].nrows()
+        capacity = self.buckets[-1] - 2
+        wanted = first[0].row_lengths()
+        if pairs is None:
+            second, pair_sep = None, []
+            truncated = wanted > capacity
+            first = _first_tokens(first, tf.minimum(wanted, capacity))
+            tokens = first
+        else:
+            second = self._tokenize(pairs)
+            wanted_second = second[0].row_lengths()
+            has_pair = tf.cast(wanted_second > 0, tf.int64)
+            room = capacity - has_pair
+            truncated = wanted + wanted_second > room
+            kept = tf.minimum(wanted_second, tf.maximum(room // 2, room - wanted))
+            first = _first_tokens(first, tf.minimum(wanted, room - kept))
+            second = _first_tokens(second, kept)
+            sep = tf.fill([tf.reduce_sum(has_pair)], vocabulary.sep_id)
+            pair_sep = [second[0], tf.RaggedTensor.from_row_lengths(sep, has_pair)]
+            tokens = [tf.concat(parts, axis=1) for parts in zip(first, second, strict=True)]
+        special = [
+            tf.fill([rows, 1], tf.constant(i)) for i in (vocabulary.cls_id, vocabulary.sep_id)
+        ]
+        inputs = tf.concat([special[0], first[0], special[1], *pair_sep], axis=1)
+
+        bucket = self.bucket(tf.reduce_max(inputs.row_lengths()))
+        before = tf.cast(first[0].row_lengths(), tf.int32)[
+            :, tf.newaxis
+        ]  # tokens of the first text
+        index = tf.range(bucket)[tf.newaxis]
+        total = tf.cast(inputs.row_lengths(), tf.int32)[:, tf.newaxis]
+        length = tf.cast(tokens[0].row_lengths(), tf.int32)
+        of_pair = tf.cast(index >= before, tf.int32)
+        real = tf.cast(index < length[:, tf.newaxis], tf.int32)
+
+        def padded(ragged: tf.RaggedTensor, value: int = 0) -> tf.Tensor:
+            return ragged.to_tensor(value, shape=tf.stack([rows, tf.cast(bucket, tf.int64)]))
+
+        return EncodedText(
+            input_ids=padded(inputs, vocabulary.pad_id),
+            input_mask=tf.cast(index < total, tf.int32),
+            segment_ids=tf.cast((index >= before + 2) & (index < total), tf.int32),
+            positions=(index + 1 + of_pair) * real,
+            starts=padded(tokens[1]),
+            ends=padded(tokens[2]),
+            text_index=of_pair * real,
+            length=length,
+            truncated=truncated,
+        )
+
+    def bucket(self, length: tf.Tensor) -> tf.Tensor:
+        """Returns the smallest bucket that holds `length`, or else the largest; int32 scalar."""
+        smaller = [tf.cast(length > bucket, tf.int32) for bucket in self.buckets[:-1]]
+        return tf.gather(tf.constant(self.buckets), tf.add_n([tf.constant(0), *smaller]))
+
+    def _join_masks(self, texts: tf.Tensor, tokens: Tokens) -> Tokens:
+        """Makes one [MASK] of the tokens of each literal "[MASK]".
+
+        Brackets are punctuation, so these are always tokens of their own, whatever "mask" is cut into.
+        """
+        ids, starts, ends = tokens
+        codes = tf.strings.unicode_decode(texts, "UTF-8", errors="replace")
+        chars, row = codes.flat_values, codes.value_rowids()
+        width = len(_MASK)
+        size = tf.size(chars)
+
+        def ahead(values: tf.Tensor, by: int) -> tf.Tensor:
+            return tf.roll(values, -by, axis=0)
+
+        found = row == ahead(row, width - 1)  # not over the end of a text
+        found &= tf.range(size) < size - width + 1
+        for i, char in enumerate(_MASK):
+            found &= ahead(chars, i) == ord(char)
+        behind = tf.zeros_like(found)
+        for i in range(1, width):
+            behind |= ahead(found, -i)
+        at = starts.flat_values + tf.cast(
+            tf.gather(codes.row_starts(), ids.value_rowids()), tf.int32
+        )
+        is_mask, is_rest = tf.gather(found, at), tf.gather(behind, at)
+        ids = tf.where(is_mask, self.tokenizer.vocabulary.mask_id, ids.flat_values)
+        ends = tf.where(is_mask, starts.flat_values + width, ends.flat_values)
+        keep = starts.with_flat_values(~is_rest)
+        return tuple(
+            tf.ragged.boolean_mask(starts.with_flat_values(values), keep)
+            for values in (ids, starts.flat_values, ends)
+        )
+
+
+def _first_tokens(tokens: Tokens, counts: tf.Tensor) -> Tokens:
+    """Keeps the first `counts` (int64 [batch], never more than there are) tokens of every row."""
+    ids = tokens[0]
+    place = tf.ragged.range(ids.row_lengths()).flat_values
+    keep = ids.with_flat_values(place < tf.gather(counts, ids.value_rowids()))
+    return tuple(tf.ragged.boolean_mask(part, keep) for part in tokens)
