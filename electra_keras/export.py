@@ -56,6 +56,8 @@ def main() -> int:
     """Exports and says what; returns the exit code."""
     if not _MODEL_DIR.value or not _EXPORT_DIR.value:
         raise UsageError("--model_dir and --export_dir are needed: what to export, and where to")
+    if _QUANTIZE.value == "int8" and _PRECISION.value != "float32":
+        raise UsageError("--quantize=int8 computes in float32: leave --precision out")
     export_dir = Path(_EXPORT_DIR.value)
     version = archive.choose_version(export_dir, _VERSION.value)
     model = model_directory.read(Path(_MODEL_DIR.value), _CHECKPOINT.value)

@@ -42,6 +42,8 @@ class MaskedLanguageModelHead(keras.layers.Layer):
         hidden = self.layer_norm(gelu(self.dense(hidden)))
         table = keras.ops.convert_to_tensor(self.token_embedding.embeddings)
         logits = tf.einsum("bpe,ve->bpv", hidden, tf.cast(table, hidden.dtype))
+        if table.dtype == tf.int8:  # quantized for serving: each row is w * scale
+            logits /= tf.convert_to_tensor(self.token_embedding.embeddings_scale)
         return tf.cast(logits, tf.float32) + tf.cast(self.output_bias, tf.float32)
 
 
