@@ -63,12 +63,12 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     import keras
     import tensorflow as tf
 
-    from electra_keras.data.pipeline import open_records
+    from electra_keras.data.pipeline import TrainingFeed, open_records
     from electra_keras.data.records import find_records
+    from electra_keras.modeling.flops import training_flops
     from electra_keras.options import ModelOptions, TrainingOptions
     from electra_keras.pretraining.pretrainer import ElectraPretrainer
     from electra_keras.training import distribution
-    from electra_keras.training.flops import training_flops
     from electra_keras.training.loop import Trainer
     from electra_keras.training.optimizer import ElectraOptimizer
 
@@ -89,9 +89,8 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
             model.compile(optimizer, jit_compile=args.jit_compile)
             optimizer.build(model.trainable_variables)
         source = open_records(find_records(directory))
-        trainer = Trainer(
-            strategy, model, options, Path(directory), source, None, shuffle_buffer=1000, tokens=[]
-        )
+        feed = TrainingFeed(source, vocab_size, args.batch_size, seed=42, shuffle_buffer=1000)
+        trainer = Trainer(strategy, model, options, Path(directory), feed, validation=None)
         run_steps, iterator = trainer.step_function(), trainer.batches()
 
         def step() -> None:

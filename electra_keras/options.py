@@ -191,15 +191,15 @@ class DataOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingOptions:
-    """One training run; None takes the value of `model_size`."""
+class RunOptions:
+    """One run of the training loop, pre-training or fine-tuning."""
 
     model_dir: str | None = option(None, "Run directory: configuration, checkpoints, logs.")
     train_steps: int | None = option(None, "Optimizer steps of the whole run.")
     train_batch_size: int | None = option(None, "Examples per optimizer step, over all replicas.")
     gradient_accumulation_steps: int = option(1, "Micro-batches per optimizer step and replica.")
     learning_rate: float | None = option(None, "Peak learning rate, before warm-up's share.")
-    warmup_steps: int | None = option(None, "Warm-up steps; default 10,000 as the original.")
+    warmup_steps: int | None = option(None, "Warm-up steps.")
     warmup_ratio: float | None = option(None, "Warm-up as a share of train_steps.")
     lr_end: float = option(0.0, "Learning rate at the end of the polynomial decay.")
     lr_decay_power: float = option(1.0, "Power of the polynomial decay.")
@@ -241,11 +241,6 @@ class TrainingOptions:
     eval_steps: int = option(1000, "Steps between evaluations of the validation split; 0: none.")
     eval_batches: int | None = option(None, "Batches of an evaluation; default: the whole split.")
     eval_batch_size: int | None = option(None, "Examples per validation batch, over all replicas.")
-    best_metric: str = option(
-        "discriminator_auc",
-        "Validation metric that chooses the best checkpoint.",
-        ("discriminator_auc", "discriminator_loss", "generator_masked_loss", "loss"),
-    )
     log_steps: int = option(100, "Steps between log lines, summaries and metrics.jsonl records.")
     histogram_steps: int = option(0, "Steps between weight histograms in TensorBoard; 0: none.")
     profile_steps: str | None = option(None, "FIRST,LAST step to profile for TensorBoard.")
@@ -303,6 +298,17 @@ class TrainingOptions:
             ) from None
         require(0 <= first <= last, f"--profile_steps: {first} must not be after {last}")
         return first, last
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions(RunOptions):
+    """One pre-training run; None takes the value of `model_size`; 10,000 warm-up steps."""
+
+    best_metric: str = option(
+        "discriminator_auc",
+        "Validation metric that chooses the best checkpoint.",
+        ("discriminator_auc", "discriminator_loss", "generator_masked_loss", "loss"),
+    )
 
     def resolve(self, model: ModelOptions) -> "TrainingOptions":
         """Returns a copy in which the preset's values and the warm-up steps are filled in.

@@ -1,9 +1,7 @@
 """Pre-trains ELECTRA: python -m electra_keras.train --flagfile=configs/small.cfg"""
 
-import dataclasses
 import io
 import os
-import shutil
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TextIO
 
 from electra_keras import flags as option_flags
 from electra_keras.config import ElectraConfig
-from electra_keras.console import UsageError, UserError, run_main
+from electra_keras.console import UsageError, run_main
 from electra_keras.options import DataOptions, ModelOptions, TrainingOptions
 
 # isort: split
@@ -21,19 +19,16 @@ import tensorflow as tf
 from absl import logging
 
 from electra_keras.data.metadata import Metadata
-from electra_keras.data.pipeline import ReadableRecords, open_records
+from electra_keras.data.pipeline import ReadableRecords, TrainingFeed, open_records
 from electra_keras.data.records import RecordSet, find_records
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
 from electra_keras.text.vocabulary import Vocabulary
-from electra_keras.training import checkpoints, distribution, report
+from electra_keras.training import checkpoints, distribution, report, run_directory
+from electra_keras.training.collapse import CollapseWatch
 from electra_keras.training.evaluation import Evaluator
 from electra_keras.training.loop import Trainer
 from electra_keras.training.optimizer import ElectraOptimizer
-from electra_keras.training.schedules import WarmupPolynomialDecay
 from electra_keras.training.summaries import token_verdicts
-
-# Fields of ElectraConfig that a converted model may have by default only.
-_NOT_RECORDED = ("max_seq_length", "mask_prob", "lower_case", "strip_accents")
 
 for _options in (ModelOptions, DataOptions, TrainingOptions):
     option_flags.define(_options)
@@ -50,7 +45,7 @@ def main() -> int:
     if options.logical_cpus > 1:
         distribution.split_cpu(options.logical_cpus)
     strategy = distribution.make_strategy(options.strategy, options.tpu)
-    check_batches(options, strategy.num_replicas_in_sync)
+    distribution.check_batches(options, strategy.num_replicas_in_sync)
     keras.config.set_dtype_policy(options.precision)
     keras.utils.set_random_seed(options.seed)
 
@@ -72,7 +67,7 @@ def main() -> int:
         )
     chief = distribution.is_chief(strategy)
     if chief:
-        prepare_model_dir(model_dir, config, vocabulary, options)
+        run_directory.prepare(model_dir, config, vocabulary, options)
         flagfile = option_flags.to_flagfile(
             model_options,
             data_options,
@@ -84,23 +79,35 @@ def main() -> int:
 
     with strategy.scope():
         model = ElectraPretrainer(config, options.seed, options.gradient_accumulation_steps)
-        optimizer = make_optimizer(options)
+        optimizer = ElectraOptimizer.of_run(options)
         model.compile(optimizer, jit_compile=options.jit_compile)
         optimizer.build(model.trainable_variables)
     evaluator = None
     if validation_source is not None and options.eval_steps:
         evaluator = Evaluator(
-            strategy, model, validation_source, options.eval_batch_size, options.eval_batches
+            strategy,
+            model,
+            validation_source,
+            options.eval_batch_size,
+            options.eval_batches,
+            options.best_metric,
+            vocabulary.tokens,
         )
+    feed = TrainingFeed(
+        train_source,
+        config.discriminator.vocab_size,
+        options.train_batch_size,
+        options.seed,
+        data_options.shuffle_buffer,
+    )
     trainer = Trainer(
         strategy,
         model,
         options,
         model_dir,
-        train_source,
+        feed,
         evaluator,
-        data_options.shuffle_buffer,
-        vocabulary.tokens,
+        CollapseWatch(first_step=max(2_000, options.train_steps // 2)),
     )
     if trainer.restore():
         logging.info("resuming at step %d", trainer.step)
@@ -110,27 +117,9 @@ def main() -> int:
     log_run(strategy, model, options, train_source)
     exit_code = trainer.run()
     finished = trainer.step >= options.train_steps
-    if finished and trainer.best is not None and trainer.evaluator is not None:
-        print_report(trainer, train_records, sys.stdout if chief else io.StringIO())
+    if finished and trainer.best is not None and evaluator is not None:
+        print_report(trainer, evaluator, train_records, sys.stdout if chief else io.StringIO())
     return exit_code
-
-
-def check_batches(options: TrainingOptions, replicas: int) -> None:
-    """Checks that batches divide over replicas and micro-batches.
-
-    Raises:
-        UsageError: one does not.
-    """
-    parts = replicas * options.gradient_accumulation_steps
-    if options.train_batch_size % parts:
-        raise UsageError(
-            f"--train_batch_size={options.train_batch_size} is not a multiple of {replicas} replicas "
-            f"x {options.gradient_accumulation_steps} gradient accumulation steps"
-        )
-    if options.eval_batch_size % replicas:
-        raise UsageError(
-            f"--eval_batch_size={options.eval_batch_size} is not a multiple of {replicas} replicas"
-        )
 
 
 def find_splits(options: DataOptions) -> tuple[RecordSet, RecordSet | None]:
@@ -256,81 +245,6 @@ def make_config(
     return options.resolve(vocab_size=len(vocabulary), **values)
 
 
-def prepare_model_dir(
-    model_dir: Path, config: ElectraConfig, vocabulary: Vocabulary, options: TrainingOptions
-) -> None:
-    """Makes the run directory, or checks that the one there is this run's.
-
-    Raises:
-        UserError: it belongs to another configuration, or --fresh would overwrite it.
-    """
-    steps = checkpoints.checkpoint_steps(model_dir)
-    if options.fresh:
-        if steps and not options.overwrite:
-            raise UsageError(
-                f"--fresh: {model_dir} holds a run at step {max(steps)}; add --overwrite to delete it, "
-                "or choose another --model_dir"
-            )
-        try:
-            for name in ("checkpoints", "logs"):
-                if (model_dir / name).exists():
-                    shutil.rmtree(model_dir / name)
-            for name in ("metrics.jsonl", "config.json", "vocab.txt"):
-                (model_dir / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot delete the run in {model_dir}: {error.strerror}") from error
-        steps = {}
-    if steps:
-        theirs = dataclasses.asdict(checkpoints.read_config(model_dir))
-        converted = checkpoints.read_state(steps[max(steps)]).get("converted")
-        for name, ours in dataclasses.asdict(config).items():
-            if theirs[name] != ours and converted and name in _NOT_RECORDED:
-                logging.info("%s is %s here; the converted model had %s", name, ours, theirs[name])
-            elif theirs[name] != ours:
-                raise UsageError(
-                    f"{model_dir} holds a run of another configuration: {name} is {theirs[name]} there "
-                    f"and {ours} here; choose another --model_dir, or --fresh --overwrite"
-                )
-        if Vocabulary.load(str(model_dir / "vocab.txt")).sha256 != vocabulary.sha256:
-            raise UsageError(f"{model_dir} holds a run with another vocabulary")
-    try:
-        model_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot create --model_dir={model_dir}: {error.strerror}") from error
-    checkpoints.write_file(model_dir / "config.json", config.to_json())
-    vocabulary.save(str(model_dir / "vocab.txt"))
-
-
-def make_optimizer(options: TrainingOptions) -> ElectraOptimizer:
-    """Returns the optimizer with its schedule; warns where the warm-up is most of the run."""
-    if options.warmup_steps > options.train_steps // 2:
-        peak = options.learning_rate * (
-            1 - min(options.warmup_steps, options.train_steps / 2) / options.train_steps
-        )
-        peak *= min(1.0, options.train_steps / 2 / options.warmup_steps)
-        logging.warning(
-            "warm-up of %d steps is most of the %d steps: the learning rate will not pass %.2g; "
-            "consider --warmup_ratio=0.1",
-            options.warmup_steps, options.train_steps, peak,
-        )  # fmt: skip
-    return ElectraOptimizer(
-        WarmupPolynomialDecay(
-            options.learning_rate,
-            options.train_steps,
-            options.warmup_steps,
-            options.lr_decay_power,
-            options.lr_end,
-        ),
-        algorithm=options.optimizer,
-        beta_1=options.adam_beta_1,
-        beta_2=options.adam_beta_2,
-        epsilon=options.adam_epsilon,
-        weight_decay=options.weight_decay,
-        max_grad_norm=options.max_grad_norm,
-        dynamic_loss_scale=options.precision == "mixed_float16",
-    )
-
-
 def log_run(
     strategy: tf.distribute.Strategy,
     model: ElectraPretrainer,
@@ -356,14 +270,13 @@ def log_run(
     )
 
 
-def print_report(trainer: Trainer, records: RecordSet, file: TextIO) -> None:
+def print_report(trainer: Trainer, evaluator: Evaluator, records: RecordSet, file: TextIO) -> None:
     """Prints the best checkpoint's validation metrics and some verdicts.
 
     All workers must call it: loading weights and judging examples are collective.
     """
     checkpoints.load_weights(trainer.model, trainer.model_dir, "best")
-    examples = trainer.evaluator.examples(5)
-    verdicts = token_verdicts(examples, trainer.tokens)
+    verdicts = token_verdicts(evaluator.examples(5), evaluator.tokens)
     print(f"\nbest checkpoint, step {trainer.best['step']} of {trainer.step}", file=file)
     report.print_metrics(trainer.best, records.metadata, file)
     report.print_verdicts(verdicts, file)

@@ -258,6 +258,33 @@ def training_dataset(
     return dataset.prefetch(4 * replicas_per_host)
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainingFeed:
+    """What `Trainer` reads: the training batches from any step on; fields as `training_dataset`."""
+
+    source: ReadableRecords
+    vocab_size: int
+    global_batch_size: int
+    seed: int
+    shuffle_buffer: int
+
+    def dataset(self, step: int, **hosts: int) -> tf.data.Dataset:
+        """Returns the batches from `step` on; `hosts` as of `training_dataset`."""
+        return training_dataset(
+            self.source,
+            self.vocab_size,
+            self.global_batch_size,
+            self.seed,
+            self.shuffle_buffer,
+            step,
+            **hosts,
+        )
+
+    def explain(self, error: tf.errors.OpError) -> UserError:
+        """Returns what an error of TensorFlow's in the loop means."""
+        return explain_error(error, self.source)
+
+
 def evaluation_dataset(
     source: ReadableRecords,
     vocab_size: int,

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from electra_keras.config import ElectraConfig
 from electra_keras.modeling.encoder import Encoder
+from electra_keras.modeling.flops import training_flops
 from electra_keras.modeling.heads import MaskedLanguageModelHead, ReplacedTokenHead
 from electra_keras.modeling.layers import DropoutNoise, Embeddings
 from electra_keras.pretraining import statistics
+from electra_keras.pretraining.accumulation import Part, accumulate
 from electra_keras.pretraining.masking import (
     MaskedTokens,
     MaskingNoise,
@@ -260,9 +263,6 @@ class ElectraPretrainer(keras.Model):
         context = tf.distribute.get_replica_context()
         micro_batches = self.gradient_accumulation_steps
         rows = batch["input_ids"].shape[0]
-        if rows % micro_batches:
-            raise ValueError(f"batch of {rows} is not divisible into {micro_batches} micro-batches")
-        rows //= micro_batches
         masked, sample_uniforms = self._mask(batch, self.seed, step)
         counts = tf.stack(
             [
@@ -272,13 +272,7 @@ class ElectraPretrainer(keras.Model):
         )
         counts = context.all_reduce(tf.distribute.ReduceOp.SUM, counts) + 1e-6  # D2.9, D3.14
 
-        def run(index: tf.Tensor | int) -> tuple[list[tf.Tensor], tf.Tensor]:
-            def part(tensor: tf.Tensor) -> tf.Tensor:
-                if micro_batches == 1:
-                    return tensor
-                begin = [index * rows] + [0] * (len(tensor.shape) - 1)
-                return tf.slice(tensor, begin, [rows, *tensor.shape[1:]])
-
+        def run(index: tf.Tensor | int, part: Part) -> tuple[list[tf.Tensor], tf.Tensor]:
             batch_slice = context.replica_id_in_sync_group * micro_batches + index
             dropout_keys = tuple(
                 make_key(self.seed, purpose, step, batch_slice)
@@ -292,21 +286,8 @@ class ElectraPretrainer(keras.Model):
                 counts,
             )
 
-        if micro_batches == 1:
-            return run(0)
-        zeros = [tf.zeros(v.shape, v.dtype) for v in self.trainable_variables]
-
-        def body(index: tf.Tensor, sums: list[tf.Tensor], stats: tf.Tensor) -> tuple:
-            gradients, micro_stats = run(index)
-            sums = [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
-            return index + 1, sums, stats + micro_stats
-
-        _, gradients, stats = tf.while_loop(
-            lambda index, *_: index < micro_batches,
-            body,
-            (tf.constant(0), zeros, tf.zeros([statistics.SIZE])),
-        )
-        return gradients, stats
+        shapes = [(variable.shape, variable.dtype) for variable in self.trainable_variables]
+        return accumulate(run, rows, micro_batches, shapes, statistics.SIZE)
 
     # ------------------------------------------------------------------------------------------
     # Steps
@@ -336,6 +317,28 @@ class ElectraPretrainer(keras.Model):
         masked, outputs = self.corrupt(batch, step)
         nll = replaced_token_loss(outputs["discriminator_logits"], outputs["replaced"])
         return self._statistics(batch, masked, outputs, nll)
+
+    # --- for the training loop ------------------------------------------------------------------
+
+    report_names = statistics.SUMS
+    report_size = statistics.SIZE
+
+    @property
+    def flops_per_example(self) -> int:
+        """Operations of one example's training step."""
+        return training_flops(self.config)
+
+    def summarize(self, totals: np.ndarray) -> dict[str, float]:
+        """Turns sums of statistics [SIZE] into metrics."""
+        config = self.config
+        return statistics.summarize(totals, config.generator_weight, config.discriminator_weight)
+
+    def describe(self, metrics: Mapping[str, float]) -> str:
+        """Returns the metrics of a log line."""
+        return (
+            "loss {loss:.3f}  generator at [MASK] {generator_masked_loss:.3f}  "
+            "discriminator {discriminator_loss:.4f}  auc {discriminator_auc:.3f}"
+        ).format(**metrics)
 
     def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
         """One optimizer step, for `fit`; returns the metrics since the start of the epoch."""

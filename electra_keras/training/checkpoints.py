@@ -79,7 +79,7 @@ class CheckpointStore:
     def __init__(
         self,
         model_dir: Path,
-        model: ElectraPretrainer,
+        model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
         keep: int,
         chief: bool = True,
@@ -87,7 +87,7 @@ class CheckpointStore:
         self.directory = model_dir / "checkpoints"
         self.model_dir, self.keep, self.chief = model_dir, keep, chief
         self.parts = {
-            "weights": _by_path(model.trainable_variables),
+            "weights": _by_path(model.weights),
             "optimizer": _by_path(optimizer.variables),
         }
         # A converted checkpoint knows of the optimizer what the original does.
@@ -284,6 +284,25 @@ def find_checkpoint(model_dir: Path, which: str = "best") -> Path:
             f"{model_dir} has no checkpoint {which!r}: it has {', '.join(map(str, steps)) or 'none'}"
         )
     return steps[int(which)]
+
+
+def assign_arrays(variables: Sequence[keras.Variable], checkpoint: Path) -> None:
+    """Fills variables, by their paths, from a checkpoint's weights; what else it holds is left.
+
+    Raises:
+        UserError: one is missing, or has another shape.
+    """
+    arrays = read_arrays(checkpoint, "weights")
+    for variable in variables:
+        array = arrays.get(variable.path)
+        if array is None:
+            raise UserError(f"{checkpoint} holds no {variable.path}")
+        if array.shape != tuple(variable.shape):
+            raise UserError(
+                f"{checkpoint}: {variable.path} has shape {list(array.shape)}, expected "
+                f"{list(variable.shape)}"
+            )
+        variable.assign(array)
 
 
 def load_weights(

@@ -2,11 +2,13 @@
 
 import json
 import os
+from collections.abc import Callable
 
 import tensorflow as tf
 from absl import logging
 
 from electra_keras.console import UsageError, UserError, reason
+from electra_keras.options import RunOptions
 
 
 def split_cpu(devices: int) -> None:
@@ -120,3 +122,48 @@ def describe(strategy: tf.distribute.Strategy) -> str:
 def log_strategy(strategy: tf.distribute.Strategy) -> None:
     """Logs what the run computes on."""
     logging.info("%s", describe(strategy))
+
+
+def distribute(
+    strategy: tf.distribute.Strategy, make_dataset: Callable[..., tf.data.Dataset]
+) -> tf.distribute.DistributedDataset:
+    """Returns a dataset of per-replica batches.
+
+    Args:
+        strategy: decides how many replicas each host feeds.
+        make_dataset: takes num_hosts, host and replicas_per_host by keyword.
+    """
+
+    def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        return make_dataset(
+            num_hosts=context.num_input_pipelines,
+            host=context.input_pipeline_id,
+            replicas_per_host=context.num_replicas_in_sync // context.num_input_pipelines,
+        )
+
+    return strategy.distribute_datasets_from_function(make)
+
+
+def with_static_shape(batch: dict[str, tf.Tensor], rows: int) -> dict[str, tf.Tensor]:
+    """Returns the batch with the number of rows that MultiWorkerMirroredStrategy has forgotten."""
+    return {
+        name: tf.ensure_shape(values, [rows, *values.shape[1:]]) for name, values in batch.items()
+    }
+
+
+def check_batches(options: RunOptions, replicas: int) -> None:
+    """Checks that batches divide over replicas and micro-batches.
+
+    Raises:
+        UsageError: one does not.
+    """
+    parts = replicas * options.gradient_accumulation_steps
+    if options.train_batch_size % parts:
+        raise UsageError(
+            f"--train_batch_size={options.train_batch_size} is not a multiple of {replicas} replicas "
+            f"x {options.gradient_accumulation_steps} gradient accumulation steps"
+        )
+    if options.eval_batch_size % replicas:
+        raise UsageError(
+            f"--eval_batch_size={options.eval_batch_size} is not a multiple of {replicas} replicas"
+        )

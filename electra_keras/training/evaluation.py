@@ -1,6 +1,7 @@
 """Evaluation of a pre-trained model on held-out records, under any strategy."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -13,31 +14,8 @@ from electra_keras.data.pipeline import (
 )
 from electra_keras.pretraining import statistics
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
-
-
-def distribute(
-    strategy: tf.distribute.Strategy, make_dataset: Callable[..., tf.data.Dataset]
-) -> tf.distribute.DistributedDataset:
-    """Returns a dataset of per-replica batches.
-
-    Args:
-        strategy: decides how many replicas each host feeds.
-        make_dataset: takes num_hosts, host and replicas_per_host by keyword.
-    """
-
-    def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        return make_dataset(
-            num_hosts=context.num_input_pipelines,
-            host=context.input_pipeline_id,
-            replicas_per_host=context.num_replicas_in_sync // context.num_input_pipelines,
-        )
-
-    return strategy.distribute_datasets_from_function(make)
-
-
-def with_static_shape(batch: dict[str, tf.Tensor], rows: int, length: int) -> dict[str, tf.Tensor]:
-    """Returns the batch with the shape that MultiWorkerMirroredStrategy has forgotten."""
-    return {name: tf.ensure_shape(values, [rows, length]) for name, values in batch.items()}
+from electra_keras.training.distribution import distribute, with_static_shape
+from electra_keras.training.summaries import SummaryWriter, token_verdicts
 
 
 class Evaluator:
@@ -48,6 +26,8 @@ class Evaluator:
         source: the records.
         global_batch_size: examples per batch, over all replicas.
         max_batches: at most so many batches.
+        best_metric: the one that `is_better` looks at.
+        tokens: the vocabulary, for `show`.
     """
 
     def __init__(
@@ -57,10 +37,12 @@ class Evaluator:
         source: ReadableRecords,
         global_batch_size: int,
         max_batches: int | None = None,
+        best_metric: str = "discriminator_auc",
+        tokens: Sequence[str] = (),
     ) -> None:
+        self.best_metric, self.tokens = best_metric, list(tokens)
         self.strategy, self.model = strategy, model
         rows = global_batch_size // strategy.num_replicas_in_sync
-        length = source.records.max_seq_length
         self.source = source
         self.num_batches = num_evaluation_batches(source, global_batch_size, max_batches)
         self.dataset = distribute(
@@ -75,7 +57,7 @@ class Evaluator:
         )
 
         def evaluate(batch: dict[str, tf.Tensor], step: tf.Tensor) -> tf.Tensor:
-            return model.evaluation_statistics(with_static_shape(batch, rows, length), step)
+            return model.evaluation_statistics(with_static_shape(batch, rows), step)
 
         @tf.function(autograph=False)
         def statistics_of(batch: dict[str, tf.Tensor], step: tf.Tensor) -> tf.Tensor:
@@ -85,7 +67,7 @@ class Evaluator:
         @tf.function(autograph=False)
         def corrupt(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             def judge(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-                batch = with_static_shape(batch, rows, length)
+                batch = with_static_shape(batch, rows)
                 _, outputs = model.corrupt(batch, tf.constant(0))
                 names = ("corrupted_ids", "discriminator_logits")
                 return {name: outputs[name] for name in names}
@@ -109,8 +91,27 @@ class Evaluator:
                     on_batch(step + 1)
         except tf.errors.OpError as error:
             raise explain_error(error, self.source) from error
-        config = self.model.config
-        return statistics.summarize(totals, config.generator_weight, config.discriminator_weight)
+        return self.model.summarize(totals)
+
+    def is_better(self, metrics: dict[str, float], best: dict[str, float] | None) -> bool:
+        """Whether the best metric is better than in `best`; any number is better than none."""
+        value, before = metrics[self.best_metric], (best or {}).get(self.best_metric, math.nan)
+        if math.isnan(before):
+            return not math.isnan(value)
+        return value > before if self.best_metric == "discriminator_auc" else value < before
+
+    def describe(self, metrics: dict[str, float]) -> str:
+        """Returns the metrics of a log line."""
+        return (
+            "generator at [MASK] {generator_masked_loss:.3f}  discriminator {discriminator_loss:.4f}  "
+            "auc {discriminator_auc:.3f}  recall {discriminator_recall:.3f}"
+        ).format(**metrics)
+
+    def show(self, summaries: SummaryWriter | None, step: int) -> None:
+        """Writes the verdicts on four examples; judging them takes all workers."""
+        verdicts = token_verdicts(self.examples(4), self.tokens)
+        if summaries is not None:
+            summaries.verdicts(step, verdicts)
 
     def examples(self, count: int) -> dict[str, np.ndarray]:
         """Returns the first validation examples as the discriminator sees and judges them.

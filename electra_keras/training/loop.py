@@ -12,24 +12,20 @@ import tensorflow as tf
 from absl import logging
 
 from electra_keras.console import ProgressLine, UserError, format_duration
-from electra_keras.data.pipeline import ReadableRecords, explain_error, training_dataset
-from electra_keras.options import TrainingOptions
-from electra_keras.pretraining import statistics
-from electra_keras.pretraining.pretrainer import ElectraPretrainer
+from electra_keras.options import RunOptions
 from electra_keras.training.checkpoints import CheckpointStore, write_file
 from electra_keras.training.collapse import CollapseWatch
-from electra_keras.training.distribution import is_chief
-from electra_keras.training.evaluation import Evaluator, distribute, with_static_shape
-from electra_keras.training.flops import training_flops
+from electra_keras.training.distribution import distribute, is_chief, with_static_shape
+from electra_keras.training.interfaces import Feed, TrainableModel, Validation
 from electra_keras.training.stopping import StopRequest
-from electra_keras.training.summaries import SummaryWriter, token_verdicts
+from electra_keras.training.summaries import SummaryWriter
 
 # What a step reports behind its statistics; the same on every replica, so their mean is taken.
 _EXTRAS = ("gradient_norm", "learning_rate", "loss_scale", "stop_votes")
 
 
 class Trainer:
-    """Runs `ElectraPretrainer` from its newest checkpoint to `train_steps`.
+    """Runs a model's training step from its newest checkpoint to `train_steps`.
 
     Position and random numbers are functions of the step, and a checkpoint holds the half-full
     logging window too, so a resumed run equals an uninterrupted one bit for bit, its metrics included.
@@ -39,26 +35,23 @@ class Trainer:
         model: compiled with an `ElectraOptimizer`.
         options: resolved options of the run.
         model_dir: run directory.
-        train_source: training records.
-        evaluator: on the validation records, or None.
-        shuffle_buffer: examples.
-        tokens: the vocabulary, for the text summaries.
+        feed: the training batches.
+        validation: on held-out data, or None.
+        watch: looks at the training metrics for signs of a failing run, or None.
     """
 
     def __init__(
         self,
         strategy: tf.distribute.Strategy,
-        model: ElectraPretrainer,
-        options: TrainingOptions,
+        model: TrainableModel,
+        options: RunOptions,
         model_dir: Path,
-        train_source: ReadableRecords,
-        evaluator: Evaluator | None,
-        shuffle_buffer: int,
-        tokens: list[str],
+        feed: Feed,
+        validation: Validation | None,
+        watch: CollapseWatch | None = None,
     ) -> None:
         self.strategy, self.model, self.options = strategy, model, options
-        self.model_dir, self.train_source, self.evaluator = model_dir, train_source, evaluator
-        self.shuffle_buffer, self.tokens = shuffle_buffer, tokens
+        self.model_dir, self.feed, self.validation, self.watch = model_dir, feed, validation, watch
         self.chief = is_chief(strategy)
         self.store = CheckpointStore(
             model_dir, model, model.optimizer, options.keep_checkpoints, self.chief
@@ -70,10 +63,9 @@ class Trainer:
         )
         # What a checkpoint's state.json holds.
         self.step = 0
-        self.window = np.zeros(statistics.SIZE + len(_EXTRAS))  # sums since the last log record
+        self.window = np.zeros(model.report_size + len(_EXTRAS))  # sums since the last log record
         self.window_steps = 0
         self.best: dict[str, float] | None = None
-        self.watch = CollapseWatch(first_step=max(2_000, options.train_steps // 2))
         self.profiling = False
         # Not part of the state: how many steps of this window were timed, and how long they took.
         self.timed_steps, self.seconds = 0, 0.0
@@ -90,7 +82,8 @@ class Trainer:
             self.window = np.array(state["window"])
             self.window_steps = state["window_steps"]
             self.best = state["best"]
-            self.watch.restore(state["watch"])
+            if self.watch is not None:
+                self.watch.restore(state["watch"])
         return True
 
     def save(self) -> Path | None:
@@ -103,7 +96,7 @@ class Trainer:
                 "window": self.window.tolist(),
                 "window_steps": self.window_steps,
                 "best": self.best,
-                "watch": self.watch.state(),
+                "watch": self.watch.state() if self.watch is not None else None,
             }
         )
 
@@ -137,7 +130,7 @@ class Trainer:
                     rows = run_steps(iterator, tf.constant(count), tf.constant(stop.vote)).numpy()
                 except tf.errors.OpError as error:
                     self.progress.clear()
-                    raise explain_error(error, self.train_source) from error
+                    raise self.feed.explain(error) from error
                 if first_step:
                     logging.info("first step after %.1f s", time.monotonic() - started)
                     first_step = False
@@ -181,16 +174,7 @@ class Trainer:
 
     def batches(self) -> Any:
         """Returns an iterator of per-replica batches from the current step on."""
-        make_dataset = partial(
-            training_dataset,
-            self.train_source,
-            self.model.config.discriminator.vocab_size,
-            self.options.train_batch_size,
-            self.options.seed,
-            self.shuffle_buffer,
-            self.step,
-        )
-        return iter(distribute(self.strategy, make_dataset))
+        return iter(distribute(self.strategy, partial(self.feed.dataset, self.step)))
 
     def step_function(self) -> Any:
         """Returns a function of (iterator, number of steps, vote to stop)."""
@@ -201,7 +185,7 @@ class Trainer:
         @tf.autograph.experimental.do_not_convert
         def update(batch: dict[str, tf.Tensor], stop_vote: tf.Tensor) -> tf.Tensor:
             learning_rate = model.optimizer.current_rate()
-            batch = with_static_shape(batch, rows, model.config.max_seq_length)
+            batch = with_static_shape(batch, rows)
             step_statistics = model.training_update(batch)
             extras = tf.stack(
                 [
@@ -215,8 +199,8 @@ class Trainer:
 
         @tf.function
         def run_steps(iterator: Any, count: tf.Tensor, stop_vote: tf.Tensor) -> tf.Tensor:
-            """Makes `count` steps; returns what each reports, [count, SIZE + extras]."""
-            width = statistics.SIZE + len(_EXTRAS)
+            """Makes `count` steps; returns what each reports, [count, report_size + extras]."""
+            width = model.report_size + len(_EXTRAS)
             reports = tf.TensorArray(tf.float32, size=count, element_shape=[width])
             for i in tf.range(count):
                 per_replica = strategy.run(update, args=(next(iterator), stop_vote))
@@ -242,16 +226,16 @@ class Trainer:
 
     def _account(self, rows: np.ndarray) -> None:
         """Adds the steps' reports to the window; stops the run if one is not finite."""
-        rows = rows.astype(np.float64)
-        for row in rows:
+        size = self.model.report_size
+        for row in rows.astype(np.float64):
             self.step += 1
-            extras = dict(zip(_EXTRAS, row[statistics.SIZE :], strict=True))
+            extras = dict(zip(_EXTRAS, row[size:], strict=True))
             bad_gradient = not math.isfinite(extras["gradient_norm"])
             scaling = self.model.optimizer.dynamic_loss_scale
             if scaling and bad_gradient and extras["loss_scale"] > 2.0**-14:
-                row[statistics.SIZE] = 0.0  # the step was skipped and the scale lowered
+                row[size] = 0.0  # the step was skipped and the scale lowered
                 bad_gradient = False
-            if bad_gradient or not np.all(np.isfinite(row[: statistics.SIZE])):
+            if bad_gradient or not np.all(np.isfinite(row[:size])):
                 self._stop_not_finite(row)
             self.window += row
             self.window_steps += 1
@@ -260,8 +244,8 @@ class Trainer:
         if self.chief:
             report = {
                 "step": self.step,
-                "statistics": dict(zip(statistics.SUMS, row.tolist(), strict=False)),
-                "extras": dict(zip(_EXTRAS, row[statistics.SIZE :].tolist(), strict=True)),
+                "statistics": dict(zip(self.model.report_names, row.tolist(), strict=False)),
+                "extras": dict(zip(_EXTRAS, row[-len(_EXTRAS) :].tolist(), strict=True)),
                 "largest_weights": {
                     variable.path: float(tf.reduce_max(tf.abs(variable.value)))
                     for variable in self.model.trainable_variables
@@ -291,7 +275,7 @@ class Trainer:
             self._show_progress()
         if options.histogram_steps and step % options.histogram_steps == 0 and self.chief:
             self.summaries.histograms(step, self.model.trainable_variables)
-        is_best = self._evaluate() if due(options.eval_steps) and self.evaluator else False
+        is_best = self._evaluate() if due(options.eval_steps) and self.validation else False
         if due(options.save_steps) or is_best:
             path = self.save()
             if is_best and path is not None:
@@ -302,29 +286,27 @@ class Trainer:
         if not self.seconds:
             return {}
         steps_per_second = self.timed_steps / self.seconds
-        tokens = self.window[statistics.SUMS.index("tokens")] / self.window_steps
+        tokens = self.window[self.model.report_names.index("tokens")] / self.window_steps
         batch_size = self.options.train_batch_size
         rates = {
             "examples_per_second": steps_per_second * batch_size,
             "tokens_per_second": steps_per_second * tokens,
         }
         if self.options.peak_teraflops:
-            flops = training_flops(self.model.config) * rates["examples_per_second"]
+            flops = self.model.flops_per_example * rates["examples_per_second"]
             rates["model_flops_utilisation"] = flops / (self.options.peak_teraflops * 1e12)
         return rates
 
     def _log(self) -> None:
         if not self.window_steps:
             return
-        config, step = self.model.config, self.step
-        metrics = statistics.summarize(
-            self.window[: statistics.SIZE], config.generator_weight, config.discriminator_weight
-        )
-        extras = dict(zip(_EXTRAS, self.window[statistics.SIZE :] / self.window_steps, strict=True))
+        step, size = self.step, self.model.report_size
+        metrics = self.model.summarize(self.window[:size])
+        extras = dict(zip(_EXTRAS, self.window[size:] / self.window_steps, strict=True))
         metrics |= {name: extras[name] for name in ("gradient_norm", "learning_rate")}
         if self.model.optimizer.dynamic_loss_scale:
             metrics["loss_scale"] = extras["loss_scale"]
-        warning = self.watch.update(step, metrics)
+        warning = self.watch.update(step, metrics) if self.watch is not None else None
         metrics |= self._rates()
         self.window[:] = 0
         self.window_steps, self.timed_steps, self.seconds = 0, 0, 0.0
@@ -334,44 +316,32 @@ class Trainer:
         self.progress.clear()
         rate = metrics.get("examples_per_second")
         logging.info(
-            "step %d/%d  loss %.3f  generator at [MASK] %.3f  discriminator %.4f  auc %.3f  lr %.2e  "
-            "%s examples/s",
-            step, self.options.train_steps, metrics["loss"], metrics["generator_masked_loss"],
-            metrics["discriminator_loss"], metrics["discriminator_auc"], metrics["learning_rate"],
-            "-" if rate is None else f"{rate:.1f}",
+            "step %d/%d  %s  lr %.2e  %s examples/s",
+            step, self.options.train_steps, self.model.describe(metrics),
+            metrics["learning_rate"], "-" if rate is None else f"{rate:.1f}",
         )  # fmt: skip
         if warning:
             logging.warning("%s", warning)
 
     def _show_progress(self) -> None:
         if self.chief and self.window_steps and self.progress.enabled:
-            config = self.model.config
-            metrics = statistics.summarize(
-                self.window[: statistics.SIZE], config.generator_weight, config.discriminator_weight
-            )
+            metrics = self.model.summarize(self.window[: self.model.report_size])
             self.progress.update(self.step, f"loss {metrics['loss']:.3f}")
 
     def _evaluate(self) -> bool:
         """Evaluates, writes the metrics; returns whether they are the best so far."""
-        metrics = self.evaluator.metrics()
-        name = self.options.best_metric
-        value, best = metrics[name], (self.best or {}).get(name, math.nan)
-        better = value > best if name == "discriminator_auc" else value < best
-        better = better or (math.isnan(best) and not math.isnan(value))
+        metrics = self.validation.metrics()
+        better = self.validation.is_better(metrics, self.best)
         if better:
             self.best = {"step": self.step, **metrics}
-        examples = self.evaluator.examples(4)
+        self.validation.show(self.summaries, self.step)
         if self.chief:
             self.summaries.scalars("validation", self.step, metrics)
-            self.summaries.verdicts(self.step, token_verdicts(examples, self.tokens))
             self.summaries.flush()
             self.progress.clear()
             logging.info(
-                "step %d validation  generator at [MASK] %.3f  discriminator %.4f  auc %.3f  "
-                "recall %.3f%s",
-                self.step, metrics["generator_masked_loss"], metrics["discriminator_loss"],
-                metrics["discriminator_auc"], metrics["discriminator_recall"],
-                "  (best)" if better else "",
+                "step %d validation  %s%s",
+                self.step, self.validation.describe(metrics), "  (best)" if better else "",
             )  # fmt: skip
         return better
 

@@ -1,10 +1,14 @@
 """The optimizer: all-reduce, then global clip, then decay, then the update."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+from absl import logging
+
+from electra_keras.options import RunOptions
+from electra_keras.training.schedules import WarmupPolynomialDecay
 
 # A variable whose path has one of these words is not decayed (D5.25: the original's "LayerNorm",
 # "layer_norm" and "bias"). Embedding tables are decayed.
@@ -41,6 +45,7 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         weight_decay: decoupled; not for biases and LayerNorm.
         max_grad_norm: global norm to clip to, or None.
         dynamic_loss_scale: scale the loss, for float16.
+        rate_factor: of a variable's path, what its learning rate is multiplied by; None: 1.
 
     Attributes:
         gradient_norm: float32 variable, the last step's global norm before clipping.
@@ -57,6 +62,7 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         weight_decay: float = 0.01,
         max_grad_norm: float | None = 1.0,
         dynamic_loss_scale: bool = False,
+        rate_factor: Callable[[str], float] | None = None,
     ) -> None:
         super().__init__(learning_rate=learning_rate, name="electra_optimizer")
         if algorithm not in ("adam", "adamw", "lamb"):
@@ -68,6 +74,40 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         self.decay_rate = weight_decay
         self.max_grad_norm = max_grad_norm
         self.dynamic_loss_scale = dynamic_loss_scale
+        self.rate_factor = rate_factor or (lambda path: 1.0)
+
+    @classmethod
+    def of_run(
+        cls, options: RunOptions, rate_factor: Callable[[str], float] | None = None
+    ) -> "ElectraOptimizer":
+        """Returns a run's optimizer and schedule; warns where the warm-up is most of the run."""
+        if options.warmup_steps > options.train_steps // 2:
+            peak = options.learning_rate * (
+                1 - min(options.warmup_steps, options.train_steps / 2) / options.train_steps
+            )
+            peak *= min(1.0, options.train_steps / 2 / options.warmup_steps)
+            logging.warning(
+                "warm-up of %d steps is most of the %d steps: the learning rate will not pass %.2g; "
+                "consider --warmup_ratio=0.1",
+                options.warmup_steps, options.train_steps, peak,
+            )  # fmt: skip
+        return cls(
+            WarmupPolynomialDecay(
+                options.learning_rate,
+                options.train_steps,
+                options.warmup_steps,
+                options.lr_decay_power,
+                options.lr_end,
+            ),
+            algorithm=options.optimizer,
+            beta_1=options.adam_beta_1,
+            beta_2=options.adam_beta_2,
+            epsilon=options.adam_epsilon,
+            weight_decay=options.weight_decay,
+            max_grad_norm=options.max_grad_norm,
+            dynamic_loss_scale=options.precision == "mixed_float16",
+            rate_factor=rate_factor,
+        )
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Creates the moments; inside the strategy's scope, before a restore."""
@@ -141,14 +181,15 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         variables = [variable.value for variable in trainable_variables]
         slots = [self._get_variable_index(variable) for variable in trainable_variables]
         decayed = [self.is_decayed(variable) for variable in trainable_variables]
+        factors = [self.rate_factor(variable.path) for variable in trainable_variables]
 
         def update_all(
             strategy: tf.distribute.Strategy,
             grads: list[tf.Tensor],
             scalars: dict[str, tf.Tensor],
         ) -> None:
-            for variable, gradient, slot, decay in zip(
-                variables, grads, slots, decayed, strict=True
+            for variable, gradient, slot, decay, factor in zip(
+                variables, grads, slots, decayed, factors, strict=True
             ):
                 strategy.extended.update(
                     variable,
@@ -159,6 +200,7 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
                         self.second_moments[slot].value,
                         scalars,
                         self.decay_rate if decay else 0.0,
+                        factor,
                     ),
                     group=False,
                 )
@@ -180,9 +222,10 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         second_moment: tf.Variable,
         scalars: dict[str, tf.Tensor],
         decay_rate: float,
+        rate_factor: float,
     ) -> None:
         """Updates one variable on one device."""
-        learning_rate = scalars["learning_rate"]
+        learning_rate = scalars["learning_rate"] * rate_factor
         if self.algorithm != "lamb":
             if decay_rate:
                 variable.assign_sub(variable * (learning_rate * decay_rate))

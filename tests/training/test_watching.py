@@ -140,11 +140,11 @@ def test_time_limit_histograms_and_profile(tmp_path):
 
 def test_short_runs_are_warned_of_a_long_warmup(caplog):
     from electra_keras.options import ModelOptions, TrainingOptions
-    from electra_keras.train import make_optimizer
+    from electra_keras.training.optimizer import ElectraOptimizer
 
     options = TrainingOptions(train_steps=2000).resolve(ModelOptions())
     with caplog.at_level("WARNING"):
-        make_optimizer(options)
+        ElectraOptimizer.of_run(options)
     assert "warm-up of 10000 steps is most of the 2000 steps" in caplog.text
     # The largest of lr (1 - s/T) min(1, s/W) is at s = T/2.
     assert "will not pass 2.5e-05" in caplog.text

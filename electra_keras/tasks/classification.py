@@ -1,0 +1,256 @@
+"""Classification and regression of texts and pairs of texts: settings, head, predictions, scores."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from electra_keras.config import EncoderConfig, matches
+from electra_keras.console import UsageError, UserError
+from electra_keras.modeling.layers import DropoutNoise, dropout
+from electra_keras.tasks.data.examples import TextExample
+from electra_keras.tasks.data.glue import GLUE_TASKS, STS_RANGE
+from electra_keras.tasks.metrics.classification import GLUE_METRICS, METRICS
+from electra_keras.tasks.packing import TRUNCATIONS, pack
+from electra_keras.text.tokenizer import Tokenizer
+
+# Texts that are tokenized at a time.
+_CHUNK = 2000
+KINDS = ("single_label", "multi_label", "regression")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassificationTask:
+    """What a classifier or regressor is, beyond its encoder; task.json of a model directory.
+
+    Attributes:
+        name: a GLUE task, or "classification" for data of one's own.
+        kind: one class, any number of classes, or a number.
+        labels: the class names in the order of their ids; none in regression.
+        label_range: smallest and largest number of the training data, in regression.
+        pairs: whether an example is a pair of texts.
+        max_seq_length: tokens per input, special ones included.
+        truncation: what stays of a long text, as in `packing.pack`.
+        metrics: keys of `METRICS`; the first one chooses the best checkpoint.
+    """
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    label_range: tuple[float, float]
+    pairs: bool
+    max_seq_length: int
+    truncation: str
+    metrics: tuple[str, ...]
+
+    @classmethod
+    def of_data(
+        cls,
+        name: str,
+        kind: str,
+        examples: Sequence[TextExample],
+        max_seq_length: int,
+        truncation: str,
+    ) -> Self:
+        """Returns the task that training examples make: their labels are found in them.
+
+        Raises:
+            UsageError: a length too short, or fewer than two classes.
+        """
+        if max_seq_length < 8:
+            raise UsageError(f"--max_seq_length must be at least 8: {max_seq_length}")
+        labels: tuple[str, ...] = ()
+        label_range = (0.0, 1.0)
+        if kind == "regression":
+            numbers = [example.label for example in examples]
+            label_range = STS_RANGE if name == "STS-B" else (min(numbers), max(numbers))
+            if label_range[0] == label_range[1]:
+                raise UsageError(f"all training examples have the same number, {label_range[0]}")
+        elif name in GLUE_TASKS:
+            labels = GLUE_TASKS[name].labels
+        else:
+            found = [e.label if isinstance(e.label, tuple) else (e.label,) for e in examples]
+            labels = tuple(sorted({label for names in found for label in names}))
+            if len(labels) < (1 if kind == "multi_label" else 2):
+                raise UsageError(f"the training examples have only the label {labels}")
+        metrics = (
+            GLUE_METRICS.get(name)
+            or {
+                "single_label": ("accuracy", "matthews"),
+                "multi_label": ("micro_f1", "macro_f1"),
+                "regression": ("spearman", "pearson"),
+            }[kind]
+        )
+        pairs = examples[0].text_b is not None
+        return cls(
+            name, kind, labels, label_range, pairs, max_seq_length, truncation, tuple(metrics)
+        )
+
+    def to_json(self) -> str:
+        """Returns the settings as indented JSON, the family of the task first."""
+        return json.dumps({"family": "classification"} | dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Self:
+        """Parses what `to_json` wrote.
+
+        Raises:
+            UserError: it is something else; names `where`.
+        """
+        try:
+            values = json.loads(text)
+            if values.pop("family") != "classification":
+                raise ValueError("another family of tasks")
+            task = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(
+                f"{where} holds no settings of a classification task: {error}"
+            ) from error
+        fine = (
+            task.kind in KINDS
+            and task.truncation in TRUNCATIONS
+            and matches(task.max_seq_length, int)
+            and matches(task.pairs, bool)
+            and bool(task.metrics)
+            and set(task.metrics) <= set(METRICS)
+            and all(matches(label, str) for label in task.labels)
+            and len(task.label_range) == 2
+            and all(matches(bound, float) for bound in task.label_range)
+        )
+        if not fine:
+            raise UserError(f"{where} holds an impossible value")
+        return task
+
+    # --- inputs ---------------------------------------------------------------------------------
+
+    def encode(self, tokenizer: Tokenizer, texts: tf.Tensor, pairs: tf.Tensor | None) -> Any:
+        """Returns `packing.Packed` of UTF-8 texts, strings [n]; training and serving call it."""
+        vocabulary = tokenizer.vocabulary
+        return pack(
+            tokenizer.tokenize(texts),
+            None if pairs is None else tokenizer.tokenize(pairs),
+            self.max_seq_length,
+            self.truncation,
+            vocabulary.cls_id,
+            vocabulary.sep_id,
+        )
+
+    def features(
+        self, examples: Sequence[TextExample], tokenizer: Tokenizer
+    ) -> dict[str, np.ndarray]:
+        """Returns the arrays of examples: inputs, and `labels` where all examples have one.
+
+        Raises:
+            UserError: single texts where the task is of pairs, or the reverse.
+        """
+        for example in examples:
+            if (example.text_b is not None) != self.pairs:
+                wanted = "pairs of texts" if self.pairs else "single texts"
+                raise UserError(f"example {example.id}: the task is one of {wanted}")
+        chunks = []
+        for start in range(0, len(examples), _CHUNK):
+            chunk = examples[start : start + _CHUNK]
+            texts = tf.constant([example.text_a for example in chunk])
+            pairs = tf.constant([e.text_b for e in chunk]) if self.pairs else None
+            chunks.append([value.numpy() for value in self.encode(tokenizer, texts, pairs)])
+        names = ("input_ids", "segment_ids", "lengths", "truncated")
+        features = {
+            name: np.concatenate(parts)
+            for name, parts in zip(names, zip(*chunks, strict=True), strict=True)
+        }
+        if all(example.label is not None for example in examples):
+            features["labels"] = np.array([self._target(example) for example in examples])
+        return features
+
+    def _target(self, example: TextExample) -> np.ndarray:
+        if self.kind == "regression":
+            low, high = self.label_range
+            return np.float32((example.label - low) / (high - low))
+        if self.kind == "multi_label":
+            return np.float32([label in example.label for label in self.labels])
+        return np.int32(self.labels.index(example.label))
+
+    # --- outputs --------------------------------------------------------------------------------
+
+    def make_head(self, encoder: EncoderConfig) -> "ClassificationHead":
+        """Returns the head for an encoder."""
+        return ClassificationHead(encoder, self.kind, max(1, len(self.labels)))
+
+    def scores(self, outputs: np.ndarray) -> np.ndarray:
+        """Turns the head's outputs [n, classes] into probabilities, or the task's numbers [n]."""
+        if self.kind == "regression":
+            low, high = self.label_range
+            return outputs[:, 0] * (high - low) + low
+        if self.kind == "multi_label":
+            return 0.5 * (1 + np.tanh(0.5 * outputs))
+        exponentials = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+    def predictions(self, outputs: np.ndarray) -> list[dict[str, Any]]:
+        """Returns what is said of each example: `label` and `probabilities`, `labels`, or `score`."""
+        scores = self.scores(outputs.astype(np.float64))
+        if self.kind == "regression":
+            return [{"score": float(score)} for score in scores]
+        rows = []
+        for row in scores:
+            named = {"probabilities": dict(zip(self.labels, map(float, row), strict=True))}
+            if self.kind == "multi_label":
+                chosen = [label for label, p in zip(self.labels, row, strict=True) if p > 0.5]
+                rows.append({"labels": chosen, **named})
+            else:
+                rows.append({"label": self.labels[int(row.argmax())], **named})
+        return rows
+
+    def evaluate(self, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Returns the task's metrics, the loss too.
+
+        Args:
+            outputs: [n, classes], the head's.
+            labels: as `features` returned them.
+        """
+        losses = element_loss(self.kind, tf.constant(outputs), tf.constant(labels))
+        predicted, gold = self.scores(outputs.astype(np.float64)), labels
+        if self.kind == "single_label":
+            predicted = predicted.argmax(axis=1)
+        elif self.kind == "multi_label":
+            predicted, gold = predicted > 0.5, gold > 0.5
+        metrics = {name: METRICS[name](gold, predicted) for name in self.metrics}
+        return metrics | {"loss": float(np.mean(losses))}
+
+    def failed(self, outputs: np.ndarray) -> bool:
+        """Whether every example gets the same class: a run that ended at the majority class."""
+        return self.kind == "single_label" and len(np.unique(outputs.argmax(axis=1))) == 1
+
+
+def element_loss(kind: str, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the loss of each example [n] from outputs [n, classes]."""
+    if kind == "regression":
+        return tf.square(outputs[:, 0] - labels)
+    if kind == "multi_label":
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=outputs)
+        return tf.reduce_sum(losses, axis=-1)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=outputs)
+
+
+class ClassificationHead(keras.layers.Layer):
+    """Dropout on the vector of [CLS], and one linear layer (D7.35): no hidden layer."""
+
+    def __init__(self, encoder: EncoderConfig, kind: str, outputs: int) -> None:
+        super().__init__(name="task_head")
+        self.rate, self.kind = encoder.hidden_dropout_prob, kind
+        self.output_dense = keras.layers.Dense(outputs, name="output_dense")
+        self.output_dense.build((None, encoder.hidden_size))
+        self.built = True
+
+    def call(self, hidden: tf.Tensor, noise: DropoutNoise | None = None) -> tf.Tensor:
+        """Maps [batch, length, hidden_size] to float32 [batch, outputs]."""
+        vector = dropout(hidden[:, 0], self.rate, noise)
+        return tf.cast(self.output_dense(vector), tf.float32)
+
+    def loss(self, outputs: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Returns the loss of each example, [batch]."""
+        return element_loss(self.kind, outputs, batch["labels"])

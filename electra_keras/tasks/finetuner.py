@@ -1,0 +1,196 @@
+"""An encoder and a task's head, trained together: the keras.Model of fine-tuning."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from electra_keras.config import ElectraConfig
+from electra_keras.console import UsageError
+from electra_keras.modeling.encoder import Encoder
+from electra_keras.modeling.flops import encoder_flops
+from electra_keras.modeling.layers import DropoutNoise
+from electra_keras.pretraining.accumulation import Part, accumulate
+from electra_keras.pretraining.randomness import Purpose, make_key
+
+Batch = Mapping[str, tf.Tensor]
+_SHORTEST_BUCKET = 16
+
+
+class Head(Protocol):
+    """What a task puts on the encoder: a built Keras layer named "task_head"."""
+
+    def __call__(self, hidden: tf.Tensor, noise: DropoutNoise | None) -> tf.Tensor:
+        """Maps [batch, length, hidden_size] to float32 outputs, the batch first."""
+
+    def loss(self, outputs: tf.Tensor, batch: Batch) -> tf.Tensor:
+        """Returns the float32 loss of each example, [batch]."""
+
+
+class FineTuner(keras.Model):
+    """Fine-tuning of a pre-trained discriminator (the original's finetune/, Clark et al. 2020).
+
+    A batch is a dictionary of `input_ids`, `segment_ids` int32 [batch, max_seq_length], `lengths` int32
+    [batch] and what the head's loss needs. The loss is the mean over the global batch, or its sum.
+
+    A batch is computed at the shortest of the lengths 16, 32, 64, ... max_seq_length that holds its
+    longest example: padding changes nothing but the time.
+
+    Args:
+        config: of the model directory; its discriminator is used.
+        make_head: builds the task's head from the encoder's configuration.
+        max_seq_length: of the batches.
+        seed: of dropout. Initial weights follow keras.utils.set_random_seed.
+        gradient_accumulation_steps: micro-batches that a replica's batch is split into.
+        loss_reduction: "mean" over the examples of a batch, or their "sum", the original's (D7.32).
+
+    Raises:
+        UsageError: the model holds no discriminator, or has fewer positions than max_seq_length.
+    """
+
+    report_names = ("tokens", "examples", "loss")
+    report_size = 3
+
+    def __init__(
+        self,
+        config: ElectraConfig,
+        make_head: Callable[[object], Head],
+        max_seq_length: int,
+        seed: int = 42,
+        gradient_accumulation_steps: int = 1,
+        loss_reduction: str = "mean",
+    ) -> None:
+        if config.discriminator is None:
+            raise UsageError("the model holds no discriminator, which is what is fine-tuned")
+        if max_seq_length > config.discriminator.max_position_embeddings:
+            raise UsageError(
+                f"--max_seq_length={max_seq_length} is more than the model's "
+                f"{config.discriminator.max_position_embeddings} positions"
+            )
+        super().__init__(name="fine_tuner")
+        self.config, self.seed = config, seed
+        self.max_seq_length = max_seq_length
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.loss_reduction = loss_reduction
+        # The pre-trained model's name, so that its weights have the same paths.
+        self.encoder = Encoder(config.discriminator, name="discriminator")
+        self.encoder.build()
+        self.head = make_head(config.discriminator)
+        self.use_xla = False
+        self.built = True
+        self.buckets = [max_seq_length]
+        while self.buckets[0] > _SHORTEST_BUCKET:
+            self.buckets.insert(0, max(_SHORTEST_BUCKET, self.buckets[0] // 2))
+
+    def compile(
+        self, optimizer: keras.optimizers.Optimizer, jit_compile: bool | str = "auto"
+    ) -> None:
+        """Sets the optimizer and whether XLA compiles the encoder's blocks ("auto": yes)."""
+        super().compile(optimizer=optimizer, jit_compile=False, auto_scale_loss=False)
+        self.use_xla = jit_compile in ("auto", "on", True)
+
+    def call(self, inputs: Batch, training: bool = False) -> tf.Tensor:
+        """Returns the head's outputs, without dropout."""
+        return self._forward(inputs, None, compiled=False)
+
+    def _forward(self, batch: Batch, noise: DropoutNoise | None, compiled: bool) -> tf.Tensor:
+        length = tf.shape(batch["input_ids"])[1]
+        mask = tf.cast(tf.range(length) < batch["lengths"][:, tf.newaxis], tf.int32)
+        hidden = self.encoder(
+            batch["input_ids"], mask, batch["segment_ids"], noise=noise, compiled=compiled
+        )
+        return self.head(hidden, noise=noise)
+
+    def _forward_backward(self, batch: Batch, key: tf.Tensor, count: tf.Tensor) -> list[tf.Tensor]:
+        """Returns one micro-batch's share of the gradients, and behind them its report [3].
+
+        Args:
+            batch: the micro-batch.
+            key: int32 [2], of dropout.
+            count: float32, what the sum of the losses is divided by.
+        """
+        with tf.GradientTape() as tape:
+            outputs = self._forward(batch, DropoutNoise(key), self.use_xla)
+            loss = tf.reduce_sum(self.head.loss(outputs, batch))
+            scaled_loss = self.optimizer.scale_loss(loss / count)
+        variables = [variable.value for variable in self.trainable_variables]
+        gradients = tape.gradient(scaled_loss, variables, unconnected_gradients="zero")
+        examples = tf.cast(tf.shape(batch["lengths"])[0], tf.float32)
+        tokens = tf.cast(tf.reduce_sum(batch["lengths"]), tf.float32)
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        return [*gradients, tf.stack([tokens, examples, loss])]
+
+    def _at_bucket(self, length: int, batch: Batch, *args: tf.Tensor) -> list[tf.Tensor]:
+        """Runs `_forward_backward` on the first `length` positions."""
+        cut = {name: batch[name][:, :length] for name in ("input_ids", "segment_ids")}
+        return self._forward_backward({**batch, **cut}, *args)
+
+    def training_update(self, batch: Batch) -> tf.Tensor:
+        """Makes one optimizer step in the current replica; returns its report [3]."""
+        context = tf.distribute.get_replica_context()
+        micro_batches, rows = self.gradient_accumulation_steps, batch["lengths"].shape[0]
+        count = tf.constant(1.0)
+        if self.loss_reduction == "mean":
+            count *= rows * context.num_replicas_in_sync
+        on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
+        buckets = self.buckets[-1:] if on_tpu else self.buckets
+        step = self.optimizer.iterations
+
+        def run(index: tf.Tensor | int, part: Part) -> tuple[list[tf.Tensor], tf.Tensor]:
+            batch_slice = context.replica_id_in_sync_group * micro_batches + index
+            key = make_key(self.seed, Purpose.DISCRIMINATOR_DROPOUT, step, batch_slice)
+            micro_batch = {name: part(values) for name, values in batch.items()}
+            longest = tf.reduce_max(micro_batch["lengths"])
+            branches = [
+                lambda length=length: self._at_bucket(length, micro_batch, key, count)
+                for length in buckets
+            ]
+            bucket = tf.reduce_sum(tf.cast(longest > tf.constant(buckets[:-1], tf.int32), tf.int32))
+            *gradients, report = (
+                branches[0]() if len(branches) == 1 else tf.switch_case(bucket, branches)
+            )
+            return gradients, report
+
+        shapes = [(variable.shape, variable.dtype) for variable in self.trainable_variables]
+        gradients, report = accumulate(run, rows, micro_batches, shapes, self.report_size)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return report
+
+    @property
+    def flops_per_example(self) -> int:
+        """Operations of the encoder in one example's training step."""
+        return 3 * encoder_flops(self.config.discriminator, self.max_seq_length)
+
+    def summarize(self, totals: np.ndarray) -> dict[str, float]:
+        """Turns the sum of reports into metrics."""
+        _, examples, loss = totals.tolist()
+        return {"loss": loss / examples}
+
+    def describe(self, metrics: Mapping[str, float]) -> str:
+        """Returns the metrics of a log line."""
+        return f"loss {metrics['loss']:.4f}"
+
+
+def layerwise_rate(decay: float, num_layers: int, original: bool) -> Callable[[str], float]:
+    """Returns the factor of the learning rate by a variable's path (D7.33).
+
+    The head has 1, the top layer `decay`, each layer below `decay` times the one above, the
+    embeddings `decay` once more.
+
+    Args:
+        decay: 1 for none.
+        num_layers: of the encoder.
+        original: as google-research/electra computes it, one power more below the head.
+    """
+
+    def factor(path: str) -> float:
+        if path.startswith("task_head/"):
+            return 1.0
+        layer = re.match(r"discriminator/layer_(\d+)/", path)
+        below_head = num_layers - int(layer[1]) if layer else num_layers + 1
+        return decay ** (below_head + original)
+
+    return factor
