@@ -10,12 +10,8 @@ from electra_keras.console import UsageError, UserError, run_main
 # isort: split
 # After electra_keras.console, which sets TensorFlow's log level.
 from electra_keras.interop import model_directory
-from electra_keras.interop.weights import ModelWeights, known_casing
-from electra_keras.serving import archive, networks, quantization
-from electra_keras.serving.encoding import TextEncoder
-from electra_keras.serving.pretrained import PretrainedSignatures
-from electra_keras.serving.signatures import Servable
-from electra_keras.text.tokenizer import Tokenizer
+from electra_keras.interop.weights import ModelWeights
+from electra_keras.serving import archive, networks, pretrained, quantization
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Model directory to export.")
 _EXPORT_DIR = flags.DEFINE_string(
@@ -62,18 +58,18 @@ def main() -> int:
     version = archive.choose_version(export_dir, _VERSION.value)
     model = model_directory.read(Path(_MODEL_DIR.value), _CHECKPOINT.value)
     buckets = choose_buckets(model)
-    reduced = _PRECISION.value != "float32" or _QUANTIZE.value != "none"
-    texts = sample_texts(model) if reduced else []
-    exact = (
-        quantization.answers(make_servable(model, buckets, "float32", "none"), texts)
-        if reduced
-        else {}
+    names = networks.choose(model, _NETWORKS.value, _MODEL_DIR.value)
+    servable = pretrained.make_servable(
+        model, names, buckets, _PRECISION.value, _QUANTIZE.value, _TOP_K.value
     )
-    servable = make_servable(model, buckets, _PRECISION.value, _QUANTIZE.value)
     archive.check_space(export_dir, servable.layers)
-    if reduced:
-        print(f"difference from float32 on {len(texts)} texts")
-        for line in quantization.compare(exact, quantization.answers(servable, texts)):
+    if _PRECISION.value != "float32" or _QUANTIZE.value != "none":
+        texts = sample_texts(model)
+        exact = pretrained.make_servable(model, names, buckets, top_k=_TOP_K.value)
+        print(f"difference from float32 on {len(texts)} texts:")
+        for line in quantization.compare(
+            quantization.answers(exact, texts), quantization.answers(servable, texts)
+        ):
             print(f"  {line}")
     path = archive.write_version(servable, export_dir, version)
     print(f"wrote {path}: {archive.describe_size(path)}")
@@ -108,35 +104,6 @@ def choose_buckets(model: ModelWeights) -> list[int]:
             f"{limit} positions"
         )
     return buckets
-
-
-def make_servable(
-    model: ModelWeights, buckets: list[int], precision: str, quantize: str
-) -> Servable:
-    """Builds what is exported."""
-    config, _ = known_casing(model.config, model.vocabulary)
-    names = networks.choose(model, _NETWORKS.value, _MODEL_DIR.value)
-    with networks.precision(precision):
-        parts = networks.build(model, names)
-    if quantize == "int8":
-        quantization.quantize(parts.layers)
-    tokenizer = Tokenizer(model.vocabulary, config.lower_case, config.strip_accents)
-    encoder = TextEncoder(tokenizer, buckets)
-    top_k = min(_TOP_K.value, len(model.vocabulary))
-    signatures = PretrainedSignatures(parts, encoder, top_k).all()
-    settings = {
-        "source": model.source,
-        "step": model.step,
-        "networks": names,
-        "precision": precision,
-        "quantize": quantize,
-        "lower_case": config.lower_case,
-        "strip_accents": config.strip_accents,
-        "vocab_sha256": model.vocabulary.sha256,
-    }
-    return Servable(
-        signatures, signatures[0].name, parts.layers, model.vocabulary, encoder, settings
-    )
 
 
 def sample_texts(model: ModelWeights) -> list[str]:

@@ -5,9 +5,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from electra_keras.text.offsets import row_ids
 from electra_keras.text.tokenizer import Tokenizer
 
 _MASK = "[MASK]"
+# Of a longer text (in bytes per token of the longest input) only the beginning is looked at first.
+_BYTES_PER_TOKEN = 64
 Tokens = tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]
 
 
@@ -54,11 +57,12 @@ class TextEncoder(tf.Module):
         super().__init__(name="text_encoder")
         self.tokenizer, self.buckets = tokenizer, tuple(buckets)
         # Its own function, so that an export holds the tokenizer's tables once.
-        self._tokenize = tf.function(
+        self._tokenize_whole = tf.function(
             tokenizer.tokenize_with_offsets,
             input_signature=[tf.TensorSpec([None], tf.string)],
             autograph=False,
         )
+        self._head_bytes = _BYTES_PER_TOKEN * self.buckets[-1]
 
     def encode(
         self, texts: tf.Tensor, pairs: tf.Tensor | None = None, find_masks: bool = False
@@ -71,6 +75,7 @@ class TextEncoder(tf.Module):
             find_masks: whether "[MASK]" in a text is the special token, and not three words.
         """
         vocabulary = self.tokenizer.vocabulary
+        texts = tf.ensure_shape(texts, [None])  # a server does not look at it
         first = self._tokenize(texts)
         if find_masks:
             first = self._join_masks(texts, first)
@@ -83,7 +88,7 @@ class TextEncoder(tf.Module):
             first = _first_tokens(first, tf.minimum(wanted, capacity))
             tokens = first
         else:
-            second = self._tokenize(pairs)
+            second = self._tokenize(tf.ensure_shape(pairs, tf.TensorShape([None])))
             wanted_second = second[0].row_lengths()
             has_pair = tf.cast(wanted_second > 0, tf.int64)
             room = capacity - has_pair
@@ -129,6 +134,30 @@ class TextEncoder(tf.Module):
         smaller = [tf.cast(length > bucket, tf.int32) for bucket in self.buckets[:-1]]
         return tf.gather(tf.constant(self.buckets), tf.add_n([tf.constant(0), *smaller]))
 
+    def _tokenize(self, texts: tf.Tensor) -> Tokens:
+        """Returns tokens with offsets; of long texts perhaps only the first ones, but enough.
+
+        What follows a space does not change the tokens before it, so a text that is cut there has the
+        first tokens of the whole. Where these are not enough (it has few words), the whole is read.
+        """
+        long = tf.strings.length(texts) > self._head_bytes
+
+        def of_heads() -> Tokens:
+            heads = tf.strings.substr(texts, 0, self._head_bytes)
+            heads = tf.strings.unicode_transcode(
+                heads, "UTF-8", "UTF-8"
+            )  # it may end in a character
+            heads = tf.strings.regex_replace(heads, r"[^ \n]*\z", "")
+            tokens = self._tokenize_whole(tf.where(long, heads, texts))
+            enough = ~long | (tokens[0].row_lengths() > self.buckets[-1])
+            whole = tf.cond(
+                tf.reduce_all(enough), lambda: tokens, lambda: self._tokenize_whole(texts)
+            )
+            return tuple(whole)
+
+        tokens = tf.cond(tf.reduce_any(long), of_heads, lambda: self._tokenize_whole(texts))
+        return tuple(tokens)
+
     def _join_masks(self, texts: tf.Tensor, tokens: Tokens) -> Tokens:
         """Makes one [MASK] of the tokens of each literal "[MASK]".
 
@@ -136,7 +165,7 @@ class TextEncoder(tf.Module):
         """
         ids, starts, ends = tokens
         codes = tf.strings.unicode_decode(texts, "UTF-8", errors="replace")
-        chars, row = codes.flat_values, codes.value_rowids()
+        chars, row = codes.flat_values, row_ids(codes.row_splits)
         width = len(_MASK)
         size = tf.size(chars)
 
@@ -150,22 +179,25 @@ class TextEncoder(tf.Module):
         behind = tf.zeros_like(found)
         for i in range(1, width):
             behind |= ahead(found, -i)
-        at = starts.flat_values + tf.cast(
-            tf.gather(codes.row_starts(), ids.value_rowids()), tf.int32
+        rows = row_ids(ids.row_splits)
+        at = starts.flat_values + tf.cast(tf.gather(codes.row_starts(), rows), tf.int32)
+        is_mask, keep = tf.gather(found, at), ~tf.gather(behind, at)
+        values = (
+            tf.where(is_mask, self.tokenizer.vocabulary.mask_id, ids.flat_values),
+            starts.flat_values,
+            tf.where(is_mask, starts.flat_values + width, ends.flat_values),
         )
-        is_mask, is_rest = tf.gather(found, at), tf.gather(behind, at)
-        ids = tf.where(is_mask, self.tokenizer.vocabulary.mask_id, ids.flat_values)
-        ends = tf.where(is_mask, starts.flat_values + width, ends.flat_values)
-        keep = starts.with_flat_values(~is_rest)
+        kept = tf.math.unsorted_segment_sum(tf.cast(keep, tf.int64), rows, ids.nrows())
         return tuple(
-            tf.ragged.boolean_mask(starts.with_flat_values(values), keep)
-            for values in (ids, starts.flat_values, ends)
+            tf.RaggedTensor.from_row_lengths(tf.boolean_mask(part, keep), kept, validate=False)
+            for part in values
         )
 
 
 def _first_tokens(tokens: Tokens, counts: tf.Tensor) -> Tokens:
     """Keeps the first `counts` (int64 [batch], never more than there are) tokens of every row."""
-    ids = tokens[0]
-    place = tf.ragged.range(ids.row_lengths()).flat_values
-    keep = ids.with_flat_values(place < tf.gather(counts, ids.value_rowids()))
-    return tuple(tf.ragged.boolean_mask(part, keep) for part in tokens)
+    begin = tokens[0].row_starts()
+    kept = tf.ragged.range(begin, begin + counts)
+    return tuple(
+        kept.with_flat_values(tf.gather(part.flat_values, kept.flat_values)) for part in tokens
+    )

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
+from electra_keras.interop.weights import ModelWeights, known_casing
+from electra_keras.serving import networks, quantization
 from electra_keras.serving.encoding import EncodedText, TextEncoder
 from electra_keras.serving.networks import Networks
 from electra_keras.serving.signatures import (
@@ -12,6 +14,7 @@ from electra_keras.serving.signatures import (
     TEXT_INPUTS,
     Outputs,
     Request,
+    Servable,
     Signature,
     ids_request,
     mask_request,
@@ -20,6 +23,49 @@ from electra_keras.serving.signatures import (
     text_request,
     token_outputs,
 )
+from electra_keras.text.tokenizer import Tokenizer
+
+
+def make_servable(
+    model: ModelWeights,
+    names: Sequence[str],
+    buckets: Sequence[int],
+    precision: str = "float32",
+    quantize: str = "none",
+    top_k: int = 5,
+) -> Servable:
+    """Builds what is exported of a pre-trained model.
+
+    Args:
+        model: as read from a directory.
+        names: networks, of `networks.choose`.
+        buckets: lengths that inputs are padded to, ascending; the last is where they are cut.
+        precision: "float32" or "mixed_bfloat16", what the networks compute in.
+        quantize: "int8" to store large weights so, or "none".
+        top_k: how many tokens `fill_mask` names for each [MASK].
+    """
+    config, _ = known_casing(model.config, model.vocabulary)
+    with networks.precision(precision):
+        parts = networks.build(model, names)
+    if quantize == "int8":
+        quantization.quantize(parts.layers)
+    tokenizer = Tokenizer(model.vocabulary, config.lower_case, config.strip_accents)
+    encoder = TextEncoder(tokenizer, buckets)
+    top_k = min(top_k, len(model.vocabulary))
+    signatures = PretrainedSignatures(parts, encoder, top_k).all()
+    settings = {
+        "source": model.source,
+        "step": model.step,
+        "networks": list(names),
+        "precision": precision,
+        "quantize": quantize,
+        "lower_case": config.lower_case,
+        "strip_accents": config.strip_accents,
+        "vocab_sha256": model.vocabulary.sha256,
+    }
+    return Servable(
+        signatures, signatures[0].name, parts.layers, model.vocabulary, encoder, settings
+    )
 
 
 class PretrainedSignatures:

@@ -137,6 +137,8 @@ def pad_ids(
     """Checks and pads what a client sent, int32 [batch, length] each, of any length."""
     vocabulary, longest = encoder.tokenizer.vocabulary, encoder.buckets[-1]
     with tf.control_dependencies(_assertions(len(vocabulary), input_ids, input_mask, segment_ids)):
+        # All three, or the lookup of a bad id might fail first, and say less.
+        input_ids, segment_ids = tf.identity(input_ids), tf.identity(segment_ids)
         input_mask = tf.cast(input_mask != 0, tf.int32)
     sent = tf.shape(input_ids)[1]
     width = tf.minimum(sent, longest)

@@ -34,6 +34,24 @@ _DROPPED, _SPACE, _ACCENT = 0, -1, -2
 _PAGE = 256
 
 
+def row_ids(splits: tf.Tensor) -> tf.Tensor:
+    """Returns the row of every value of a ragged tensor.
+
+    As `value_rowids` and `tf.repeat`, which take memory for rows x the longest row: with one long text
+    among short ones, or one long word in a long text, that is more than there is.
+
+    Args:
+        splits: where rows begin and end, of any integer type, [rows + 1].
+
+    Returns:
+        int32 [values].
+    """
+    begun = tf.math.unsorted_segment_sum(
+        tf.ones_like(splits[1:], tf.int32), splits[1:], splits[-1] + 1
+    )
+    return tf.cumsum(begun)[:-1]
+
+
 class SourceCharacters:
     """Finds the spans of tokens, by the number of characters that each source character gives.
 
@@ -83,7 +101,7 @@ class SourceCharacters:
         group_end = tf.math.segment_max(tf.where(effect == _DROPPED, 0, position + 1), group)
 
         # The source of every character of the words.
-        source = tf.repeat(tf.range(tf.size(code)), tf.maximum(effect, 0))
+        source = row_ids(tf.concat([[0], tf.cumsum(tf.maximum(effect, 0))], axis=0))
         after = tf.cumsum(lengths)
         first, last = tf.gather(source, after - lengths), tf.gather(source, after - 1)
         return tf.gather(position, first), tf.gather(group_end, tf.gather(group, last))

@@ -23,7 +23,7 @@ from collections.abc import Callable
 import numpy as np
 
 import electra_keras.console  # noqa: F401  (sets TensorFlow's log level before it is imported)
-from electra_keras.text.offsets import SourceCharacters
+from electra_keras.text.offsets import SourceCharacters, row_ids
 from electra_keras.text.vocabulary import Vocabulary
 
 # isort: split
@@ -341,7 +341,7 @@ class Tokenizer(tf.Module):
         word_lengths = tf.strings.length(words.flat_values, unit="UTF8_CHAR")
         lengths = tf.where(
             ids.flat_values == self.vocabulary.unk_id,
-            tf.gather(word_lengths, pieces.values.value_rowids()),
+            tf.gather(word_lengths, row_ids(pieces.values.row_splits)),
             tf.gather(self._piece_lengths, ids.flat_values),
         )
         starts, ends = self._source_characters.spans(codes, lengths)

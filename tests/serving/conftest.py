@@ -1,0 +1,71 @@
+"""One export of the golden model, which the tests of this directory share."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from electra_keras.interop import google, model_directory
+from electra_keras.serving import pretrained
+from electra_keras.serving.signatures import Servable
+from tests.interop.models import GOOGLE
+from tests.runs import run
+
+BUCKETS = [8, 16, 32]
+TEXTS = [
+    "The cat sat on the mat.",
+    "",
+    "Naïve café, ΌΣΟΣ: 中文字 \U0001f600 x",
+    b"\xff\xfebroken \xc3( bytes \x00 and a nul",
+    "one two three " * 40,
+    " \t\n ",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    model_dir: Path
+    path: Path
+    servable: Servable
+    stdout: str
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory):
+    """The golden model as the command exports it, and as Python computes it."""
+    directory = tmp_path_factory.mktemp("golden")
+    model = google.read(GOOGLE, None, {})
+    (directory / "model").mkdir()
+    model_directory.write(model, directory / "model")
+    code, stdout, stderr = run(
+        "electra_keras.export",
+        f"--model_dir={directory / 'model'}",
+        f"--export_dir={directory / 'export'}",
+        f"--sequence_buckets={','.join(map(str, BUCKETS))}",
+    )
+    assert code == 0, stderr
+    servable = pretrained.make_servable(model, ["discriminator", "generator"], BUCKETS)
+    return Export(directory / "model", directory / "export" / "1", servable, stdout)
+
+
+def requests():
+    """A request for each signature."""
+    texts = [text.encode() if isinstance(text, str) else text for text in TEXTS]
+    ids = {
+        "input_ids": [[2, 10, 4, 300, 3, 0], [2, 4, 3, 4, 3, 0]],
+        "input_mask": [[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 0]],
+        "segment_ids": [[0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 0]],
+    }
+    masked = [b"The [MASK] sat on the [MASK].", b"none", b"[mask] [MASK", b"a " * 50 + b"[MASK]"]
+    return {
+        "serving_default": {"text": texts},
+        "replaced_tokens": {"text": texts},
+        "replaced_tokens_pair": {"text": texts, "text_pair": texts[::-1]},
+        "replaced_tokens_ids": ids,
+        "embed": {"text": texts},
+        "embed_ids": ids,
+        "embed_tokens": {"text": texts},
+        "embed_tokens_ids": ids,
+        "fill_mask": {"text": masked},
+        "fill_mask_ids": ids,
+    }
