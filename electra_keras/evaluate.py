@@ -1,4 +1,7 @@
-"""Evaluates a pre-trained model: python -m electra_keras.evaluate --model_dir=... --data_dir=..."""
+"""Evaluates a model: python -m electra_keras.evaluate --model_dir=... --data_dir=...
+
+A pre-trained one on TFRecords, a fine-tuned one on its task's files.
+"""
 
 import dataclasses
 import json
@@ -18,7 +21,7 @@ from electra_keras.data.pipeline import open_records
 from electra_keras.data.records import find_records
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
 from electra_keras.text.vocabulary import Vocabulary
-from electra_keras.training import checkpoints, distribution, report
+from electra_keras.training import checkpoints, distribution, report, run_directory
 from electra_keras.training.evaluation import Evaluator
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Model directory to evaluate.")
@@ -39,6 +42,11 @@ def main() -> int:
         raise UsageError("--model_dir and --data_dir are needed: what to evaluate, and on what")
     model_dir = Path(_MODEL_DIR.value)
     config = checkpoints.read_config(model_dir)
+    if run_directory.read_task(model_dir) is not None:
+        raise UsageError(
+            f"{model_dir} is fine-tuned: its dev metrics stand in metrics.jsonl, and "
+            "electra_keras.predict says what it makes of other texts"
+        )
     config.require_both(str(model_dir))
     vocabulary = Vocabulary.load(str(model_dir / "vocab.txt"))
     records = find_records(_DATA_DIR.value, _SPLIT.value)
