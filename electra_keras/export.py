@@ -12,6 +12,7 @@ from electra_keras.console import UsageError, UserError, run_main
 from electra_keras.interop import model_directory
 from electra_keras.interop.weights import ModelWeights
 from electra_keras.serving import archive, networks, pretrained, quantization
+from electra_keras.serving.encoding import choose_buckets
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Model directory to export.")
 _EXPORT_DIR = flags.DEFINE_string(
@@ -57,7 +58,7 @@ def main() -> int:
     export_dir = Path(_EXPORT_DIR.value)
     version = archive.choose_version(export_dir, _VERSION.value)
     model = model_directory.read(Path(_MODEL_DIR.value), _CHECKPOINT.value)
-    buckets = choose_buckets(model)
+    buckets = choose_buckets(model.config, _BUCKETS.value)
     names = networks.choose(model, _NETWORKS.value, _MODEL_DIR.value)
     servable = pretrained.make_servable(
         model, names, buckets, _PRECISION.value, _QUANTIZE.value, _TOP_K.value
@@ -80,30 +81,6 @@ def main() -> int:
     for signature in servable.signatures:
         print(f"  {signature.name}({', '.join(signature.inputs)})")
     return 0
-
-
-def choose_buckets(model: ModelWeights) -> list[int]:
-    """Returns the lengths that inputs are padded to.
-
-    Raises:
-        UsageError: impossible ones.
-    """
-    longest = model.config.max_seq_length
-    if _BUCKETS.value is None:
-        return [size for size in (32, 64, 128, 256) if size < longest] + [longest]
-    try:
-        buckets = [int(value) for value in _BUCKETS.value]
-    except ValueError:
-        raise UsageError(
-            f"--sequence_buckets must be numbers: {','.join(_BUCKETS.value)}"
-        ) from None
-    limit = min(e.max_position_embeddings for e in model.config.encoders.values())
-    if not buckets or buckets != sorted(set(buckets)) or buckets[0] < 4 or buckets[-1] > limit:
-        raise UsageError(
-            f"--sequence_buckets={','.join(_BUCKETS.value)} must be ascending, from 4 to the model's "
-            f"{limit} positions"
-        )
-    return buckets
 
 
 def sample_texts(model: ModelWeights) -> list[str]:

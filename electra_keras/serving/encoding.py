@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import tensorflow as tf
-
+from electra_keras.config import ElectraConfig
+from electra_keras.console import UsageError
 from electra_keras.text.offsets import row_ids
 from electra_keras.text.tokenizer import Tokenizer
+
+# isort: split
+# After electra_keras.console, which sets TensorFlow's log level.
+import tensorflow as tf
 
 _MASK = "[MASK]"
 # Of a longer text (in bytes per token of the longest input) only the beginning is looked at first.
@@ -39,6 +43,29 @@ class EncodedText(NamedTuple):
     text_index: tf.Tensor
     length: tf.Tensor
     truncated: tf.Tensor
+
+
+def choose_buckets(config: ElectraConfig, wanted: Sequence[str] | None) -> list[int]:
+    """Returns the lengths that inputs are padded to.
+
+    Args:
+        config: of the model.
+        wanted: the values of --sequence_buckets, or None.
+
+    Raises:
+        UsageError: impossible ones.
+    """
+    longest = config.max_seq_length
+    if wanted is None:
+        return [size for size in (32, 64, 128, 256) if size < longest] + [longest]
+    limit = min(e.max_position_embeddings for e in config.encoders.values())
+    buckets = [int(value) if value.isdecimal() else 0 for value in wanted]
+    if not buckets or buckets != sorted(set(buckets)) or buckets[0] < 4 or buckets[-1] > limit:
+        raise UsageError(
+            f"--sequence_buckets={','.join(wanted)} must be numbers from 4 to the model's {limit} "
+            "positions, in ascending order"
+        )
+    return buckets
 
 
 class TextEncoder(tf.Module):
