@@ -29,7 +29,7 @@ _BUCKETS = flags.DEFINE_list(
     "sequence_buckets",
     None,
     "Lengths in tokens that inputs are padded to, ascending; the last is where texts are truncated. "
-    "Default: 32, 64, 128 and so on up to the model's max_seq_length.",
+    "Default: 16, 32, 64 and so on up to the model's max_seq_length.",
 )
 _PRECISION = flags.DEFINE_enum(
     "precision", "float32", ["float32", "mixed_bfloat16"], "What the networks compute in."

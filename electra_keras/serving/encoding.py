@@ -57,7 +57,7 @@ def choose_buckets(config: ElectraConfig, wanted: Sequence[str] | None) -> list[
     """
     longest = config.max_seq_length
     if wanted is None:
-        return [size for size in (32, 64, 128, 256) if size < longest] + [longest]
+        return [size for size in (16, 32, 64, 128, 256) if size < longest] + [longest]
     limit = min(e.max_position_embeddings for e in config.encoders.values())
     buckets = [int(value) if value.isdecimal() else 0 for value in wanted]
     if not buckets or buckets != sorted(set(buckets)) or buckets[0] < 4 or buckets[-1] > limit:

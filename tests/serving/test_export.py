@@ -111,11 +111,11 @@ def test_bad_use_is_one_line(export, tmp_path):
 
 def test_buckets():
     config = random_model().config  # of 20 positions, trained at 20
-    assert choose_buckets(config, None) == [20]
+    assert choose_buckets(config, None) == [16, 20]
     assert choose_buckets(config, ["4", "16", "20"]) == [4, 16, 20]
     long = dataclasses.replace(config.discriminator, max_position_embeddings=512)
     config = dataclasses.replace(config, discriminator=long, generator=long, max_seq_length=128)
-    assert choose_buckets(config, None) == [32, 64, 128]
+    assert choose_buckets(config, None) == [16, 32, 64, 128]
     for wanted in (["8", "4"], ["8", "8"], ["8", "513"], ["3"], ["x"], ["-8"], []):
         with pytest.raises(UsageError, match="ascending"):
             choose_buckets(config, wanted)
