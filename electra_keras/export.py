@@ -13,6 +13,7 @@ from electra_keras.interop import model_directory
 from electra_keras.interop.weights import ModelWeights
 from electra_keras.serving import archive, networks, pretrained, quantization
 from electra_keras.serving.encoding import choose_buckets
+from electra_keras.training import run_directory
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Model directory to export.")
 _EXPORT_DIR = flags.DEFINE_string(
@@ -57,7 +58,10 @@ def main() -> int:
         raise UsageError("--quantize=int8 computes in float32: leave --precision out")
     export_dir = Path(_EXPORT_DIR.value)
     version = archive.choose_version(export_dir, _VERSION.value)
-    model = model_directory.read(Path(_MODEL_DIR.value), _CHECKPOINT.value)
+    model_dir = Path(_MODEL_DIR.value)
+    if run_directory.read_task(model_dir) is not None:
+        raise UserError(f"{model_dir} is a fine-tuned model; only pre-trained ones can be exported")
+    model = model_directory.read(model_dir, _CHECKPOINT.value)
     buckets = choose_buckets(model.config, _BUCKETS.value)
     names = networks.choose(model, _NETWORKS.value, _MODEL_DIR.value)
     servable = pretrained.make_servable(

@@ -168,22 +168,14 @@ class TextEncoder(tf.Module):
         first tokens of the whole. Where these are not enough (it has few words), the whole is read.
         """
         long = tf.strings.length(texts) > self._head_bytes
-
-        def of_heads() -> Tokens:
-            heads = tf.strings.substr(texts, 0, self._head_bytes)
-            heads = tf.strings.unicode_transcode(
-                heads, "UTF-8", "UTF-8"
-            )  # it may end in a character
-            heads = tf.strings.regex_replace(heads, r"[^ \n]*\z", "")
-            tokens = self._tokenize_whole(tf.where(long, heads, texts))
-            enough = ~long | (tokens[0].row_lengths() > self.buckets[-1])
-            whole = tf.cond(
-                tf.reduce_all(enough), lambda: tokens, lambda: self._tokenize_whole(texts)
-            )
-            return tuple(whole)
-
-        tokens = tf.cond(tf.reduce_any(long), of_heads, lambda: self._tokenize_whole(texts))
-        return tuple(tokens)
+        heads = tf.strings.substr(texts, 0, self._head_bytes)
+        heads = tf.strings.unicode_transcode(heads, "UTF-8", "UTF-8")  # it may end in a character
+        heads = tf.strings.regex_replace(heads, r"[^ \n]*\z", "")
+        tokens = self._tokenize_whole(tf.where(long, heads, texts))
+        enough = ~long | (tokens[0].row_lengths() > self.buckets[-1])
+        return tuple(
+            tf.cond(tf.reduce_all(enough), lambda: tokens, lambda: self._tokenize_whole(texts))
+        )
 
     def _join_masks(self, texts: tf.Tensor, tokens: Tokens) -> Tokens:
         """Makes one [MASK] of the tokens of each literal "[MASK]".

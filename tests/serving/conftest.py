@@ -10,6 +10,7 @@ from electra_keras.serving import pretrained
 from electra_keras.serving.signatures import Servable
 from tests.interop.models import GOOGLE
 from tests.runs import run
+from tests.serving.native import NativeModel
 
 BUCKETS = [8, 16, 32]
 TEXTS = [
@@ -46,6 +47,12 @@ def export(tmp_path_factory):
     assert code == 0, stderr
     servable = pretrained.make_servable(model, ["discriminator", "generator"], BUCKETS)
     return Export(directory / "model", directory / "export" / "1", servable, stdout)
+
+
+@pytest.fixture(scope="session")
+def native(export):
+    """The export in TensorFlow's C++ loader, in this process."""
+    return NativeModel(export.path)
 
 
 def requests():

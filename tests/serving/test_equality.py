@@ -1,5 +1,6 @@
 """An export tokenizes as the trainer does: every code point, the golden cases, and fuzzed text."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -37,6 +38,8 @@ def small_model(vocabulary, lower_case=True, strip_accents=True):
 def export_of(model, directory):
     """An export's loader (TensorFlow's C++ one), and the tokenizer that a trainer would use."""
     servable = pretrained.make_servable(model, ["discriminator"], BUCKETS)
+    one = [s for s in servable.signatures if s.name == "replaced_tokens"]
+    servable = dataclasses.replace(servable, signatures=one)
     path = archive.write_version(servable, directory, 1)
     config = model.config
     return NativeModel(path), Tokenizer(model.vocabulary, config.lower_case, config.strip_accents)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -138,19 +139,41 @@ def test_ids_answer_as_text_does(export, native_answers):
         np.testing.assert_allclose(native_answers["embed"][key], by_ids[key], atol=1e-5)
 
 
+def test_many_callers_get_what_one_gets(native):
+    """Eight threads on one session, with texts of all lengths and errors between them."""
+    asked = [(name, inputs) for name, inputs in requests().items()] * 6
+    bad = {"input_ids": [[-1]], "input_mask": [[1]], "segment_ids": [[0]]}
+
+    def ask(request):
+        with pytest.raises(ValueError, match="input_ids must be between"):
+            native.run("embed_ids", bad)
+        return native.run(*request)
+
+    single = [ask(request) for request in asked]
+    with futures.ThreadPoolExecutor(8) as pool:
+        for one, other in zip(single, pool.map(ask, asked), strict=True):
+            for key, value in one.items():
+                if value.dtype.kind == "f":
+                    np.testing.assert_allclose(other[key], value, atol=1e-6)
+                else:
+                    assert (other[key] == value).all()
+
+
+TEXT_OPS = {"FastWordpieceTokenizeWithOffsets", "NormalizeUTF8"}
+
+
+def nodes_of(export):
+    """The graph, and all its nodes, those of functions included."""
+    graph = loader_impl.parse_saved_model(str(export.path)).meta_graphs[0].graph_def
+    return graph, [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+
+
 def test_stock_ops_only(export):
     """None that needs Python, XLA, or the ICU data that TF Serving lacks."""
-    graph = loader_impl.parse_saved_model(str(export.path)).meta_graphs[0].graph_def
-    nodes = [*graph.node, *(n for function in graph.library.function for n in function.node_def)]
+    graph, nodes = nodes_of(export)
     ops = {node.op for node in nodes}
-    code = """
-import json, sys
-import tensorflow
-from tensorflow.python.framework import op_def_registry
-print(json.dumps([op for op in json.load(sys.stdin) if op_def_registry.get(op) is None]))
-"""
-    (line,) = run_python(["-c", code], json.dumps(sorted(ops)))
-    assert json.loads(line) == ["FastWordpieceTokenizeWithOffsets", "NormalizeUTF8"]
+    # Two are tensorflow-text's; the others were known to TensorFlow alone (see below).
+    assert {op for op in ops if op in TEXT_OPS} == TEXT_OPS
     assert not {op for op in ops if "PyFunc" in op or "Xla" in op or "CaseFold" in op}
     compiled = [n.name for n in nodes if n.attr["_XlaMustCompile"].b]
     assert not compiled  # TF Serving refuses those unless it is started for them
@@ -159,18 +182,25 @@ print(json.dumps([op for op in json.load(sys.stdin) if op_def_registry.get(op) i
 
 
 def test_runs_where_this_library_cannot_be_imported(export, native_answers):
-    """With TensorFlow and tensorflow-text alone (which import Keras, their own dependency)."""
+    """With TensorFlow and tensorflow-text alone (which import Keras, their own dependency).
+
+    And but for two ops of tensorflow-text, with TensorFlow alone.
+    """
     code = """
 import json, sys
 for name in ("electra_keras", "keras_hub", "keras_nlp"):
     sys.modules[name] = None  # an import of it fails
 import tensorflow as tf
+from tensorflow.python.framework import op_def_registry
+print(json.dumps([op for op in json.loads(sys.argv[3]) if op_def_registry.get(op) is None]))
 import tensorflow_text
 model = tf.saved_model.load(sys.argv[1])
 answer = model.signatures["serving_default"](text=tf.constant(json.loads(sys.argv[2])))
 print(json.dumps(answer["probabilities"].numpy().tolist()))
 """
     text = json.dumps([TEXTS[0], TEXTS[1]])
-    (line,) = run_python(["-c", code, str(export.path), text])
+    ops = json.dumps(sorted({node.op for node in nodes_of(export)[1]}))
+    unknown, line = run_python(["-c", code, str(export.path), text, ops])
+    assert set(json.loads(unknown)) == TEXT_OPS
     wanted = native_answers["serving_default"]["probabilities"][:2]
     np.testing.assert_allclose(np.array(json.loads(line)), np.array(wanted)[:, :16], atol=1e-5)
