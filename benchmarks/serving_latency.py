@@ -114,6 +114,7 @@ def load(name: str, directory: Path, threads: int) -> Answer:
 def serve(name: str, directory: Path, threads: int) -> None:
     """Measures the cells that stand on the standard input; the worker's side."""
     answer = load(name, directory, threads)
+    print("ready", flush=True)
     for line in sys.stdin:
         cell = json.loads(line)
         draw = random.Random(0)
@@ -237,6 +238,8 @@ def compare(args: argparse.Namespace, directory: Path) -> None:
         )
         for name in args.contenders.split(",")
     }  # fmt: skip
+    for worker in workers.values():  # none may load while another is measured
+        assert worker.stdout.readline() == "ready\n"
     memory = {}
     numbers = [[int(v) for v in values.split(",")] for values in (args.batches, args.callers)]
     for text, batch, callers in itertools.product(WORDS, *numbers):
