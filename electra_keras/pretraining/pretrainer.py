@@ -69,7 +69,9 @@ class ElectraPretrainer(keras.Model):
         else:
             embeddings = {
                 "all": lambda: shared,
-                "token": lambda: Embeddings(config.generator, shared.token_embedding),
+                "token": lambda: Embeddings(
+                    config.generator, shared.token_embedding, name="embeddings"
+                ),
                 "none": lambda: None,
             }[config.embedding_sharing]()
             self.generator = Encoder(config.generator, embeddings, name="generator")

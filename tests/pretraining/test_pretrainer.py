@@ -57,6 +57,20 @@ def test_embedding_sharing(sharing, own_tables, own_norm):
     assert model.generator_head.token_embedding is model.generator.embeddings.token_embedding
 
 
+def test_a_second_model_in_the_process_has_the_same_paths():
+    """Keras numbers unnamed layers, and weights are loaded by path."""
+    for sharing in ("all", "token", "none", "encoder"):
+        options = {
+            "embedding_sharing": sharing,
+            "generator_hidden_size": 1.0,
+            "num_attention_heads": 1,
+        }
+        first, second = (
+            {v.path for v in make_model(**options).trainable_variables} for _ in range(2)
+        )
+        assert first == second, sharing
+
+
 def test_sizes_follow_the_original():
     """Facts D4.22."""
 
