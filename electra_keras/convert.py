@@ -1,6 +1,5 @@
 """Weights in and out: python -m electra_keras.convert --from=huggingface --input=... --output=..."""
 
-import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from absl import flags
 
 from electra_keras.console import UsageError, UserError, reason, run_main
+from electra_keras.directories import whole_directory
 
 # isort: split
 # After electra_keras.console, which sets TensorFlow's log level.
@@ -98,19 +98,11 @@ def write(model: ModelWeights, target: str, output: Path) -> list[str]:
         "keras_nlp": keras_hub.write,
     }
     temporary = output.with_name(f"{output.name}.incomplete-{os.getpid()}")
-    new_parents = [path for path in output.absolute().parents if not path.exists()]
     try:
-        temporary.mkdir(parents=True)
-        notes = writers[target](model, temporary)
-        os.replace(temporary, output)
-        new_parents = []
+        with whole_directory(output, temporary):
+            notes = writers[target](model, temporary)
     except (OSError, tf.errors.OpError, SafetensorError) as error:
         raise UserError(f"cannot write {output}: {reason(error)}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        for path in new_parents:
-            with contextlib.suppress(OSError):
-                path.rmdir()
     return notes
 
 

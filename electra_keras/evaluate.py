@@ -1,7 +1,4 @@
-"""Evaluates a model: python -m electra_keras.evaluate --model_dir=... --data_dir=...
-
-A pre-trained one on TFRecords, a fine-tuned one on its task's files.
-"""
+"""Evaluates a pre-trained model: python -m electra_keras.evaluate --model_dir=... --data_dir=..."""
 
 import dataclasses
 import json

@@ -10,6 +10,7 @@ from electra_keras.tasks.options import FineTuningOptions, TaskOptions
 # isort: split
 # After electra_keras.console, which sets TensorFlow's log level.
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -101,8 +102,8 @@ def main() -> int:
         )
     log_run(strategy, model, options)
     exit_code = trainer.run()
-    if chief and trainer.step >= options.train_steps and trainer.best is not None:
-        report(trainer, task, predictor.outputs(features["dev"]))
+    if chief and trainer.step >= options.train_steps:
+        report(trainer, task, predictor.outputs(features["dev"]), features["dev"]["labels"])
     return exit_code
 
 
@@ -123,6 +124,10 @@ def read_data(
     if options.task != "classification" and options.task not in GLUE_TASKS:
         raise UsageError(
             f"unknown --task={options.task}: choose classification, or one of {', '.join(GLUE_TASKS)}"
+        )
+    if options.task in GLUE_TASKS and (options.multi_label or options.regression):
+        raise UsageError(
+            f"--multi_label and --regression are for --task=classification: {options.task} has its kind"
         )
     train = running.read_split(options, "train")
     kind = "multi_label" if options.multi_label else "single_label"
@@ -160,15 +165,18 @@ def log_run(strategy: tf.distribute.Strategy, model: FineTuner, options: FineTun
     )
 
 
-def report(trainer: Trainer, task: ClassificationTask, outputs: object) -> None:
-    """Prints the best and says where the last model failed."""
-    print(f"{task.name}: best dev metrics, step {trainer.best['step']} of {trainer.step}")
-    for name, value in trainer.best.items():
-        if name != "step":
-            print(f"  {name:<12}{value:.4f}")
-    if task.failed(outputs):
+def report(
+    trainer: Trainer, task: ClassificationTask, outputs: np.ndarray, labels: np.ndarray
+) -> None:
+    """Prints the best metrics, where there are any, and says if the last model failed."""
+    if trainer.best is not None:
+        print(f"{task.name}: best dev metrics, step {trainer.best['step']} of {trainer.step}")
+        for name, value in trainer.best.items():
+            if name != "step":
+                print(f"  {name:<12}{value:.4f}")
+    if task.failed(outputs, labels):
         logging.warning(
-            "this run failed: the model gives every dev example the same class. Try another --seed, a "
+            "this run failed: the model gives every dev example the same answer. Try another --seed, a "
             "lower --learning_rate, a longer --warmup_ratio, or more epochs"
         )
 

@@ -199,7 +199,9 @@ class RunOptions:
     train_batch_size: int | None = option(None, "Examples per optimizer step, over all replicas.")
     gradient_accumulation_steps: int = option(1, "Micro-batches per optimizer step and replica.")
     learning_rate: float | None = option(None, "Peak learning rate, before warm-up's share.")
-    warmup_steps: int | None = option(None, "Warm-up steps.")
+    warmup_steps: int | None = option(
+        None, "Warm-up steps; default: 10,000 in pre-training, as the original, 10% in fine-tuning."
+    )
     warmup_ratio: float | None = option(None, "Warm-up as a share of train_steps.")
     lr_end: float = option(0.0, "Learning rate at the end of the polynomial decay.")
     lr_decay_power: float = option(1.0, "Power of the polynomial decay.")
@@ -239,7 +241,6 @@ class RunOptions:
     save_steps: int = option(1000, "Steps between checkpoints.")
     keep_checkpoints: int = option(3, "Checkpoints to keep, besides the best one.")
     eval_steps: int = option(1000, "Steps between evaluations of the validation split; 0: none.")
-    eval_batches: int | None = option(None, "Batches of an evaluation; default: the whole split.")
     eval_batch_size: int | None = option(None, "Examples per validation batch, over all replicas.")
     log_steps: int = option(100, "Steps between log lines, summaries and metrics.jsonl records.")
     histogram_steps: int = option(0, "Steps between weight histograms in TensorBoard; 0: none.")
@@ -255,8 +256,8 @@ class RunOptions:
         ):  # fmt: skip
             require(getattr(self, name) >= 1, f"--{name} must be at least 1")
         for name in (
-            "train_steps", "train_batch_size", "eval_batches", "eval_batch_size",
-            "steps_per_execution", "logical_cpus",
+            "train_steps", "train_batch_size", "eval_batch_size", "steps_per_execution",
+            "logical_cpus",
         ):  # fmt: skip
             value = getattr(self, name)
             require(value is None or value >= 1, f"--{name} must be at least 1")
@@ -302,13 +303,20 @@ class RunOptions:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions(RunOptions):
-    """One pre-training run; None takes the value of `model_size`; 10,000 warm-up steps."""
+    """One pre-training run; None takes the value of `model_size`."""
 
+    eval_batches: int | None = option(None, "Batches of an evaluation; default: the whole split.")
     best_metric: str = option(
         "discriminator_auc",
         "Validation metric that chooses the best checkpoint.",
         ("discriminator_auc", "discriminator_loss", "generator_masked_loss", "loss"),
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.eval_batches is None or self.eval_batches >= 1, "--eval_batches must be at least 1"
+        )
 
     def resolve(self, model: ModelOptions) -> "TrainingOptions":
         """Returns a copy in which the preset's values and the warm-up steps are filled in.

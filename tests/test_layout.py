@@ -10,6 +10,7 @@ from tests.runs import REPOSITORY
 # A module may import from its own layer and from layers of a lower number.
 LAYERS = {
     "console": 0,
+    "directories": 0,
     "config": 1,
     "options": 1,
     "text": 2,

@@ -1,6 +1,5 @@
 """Writes one version of an exported model: a directory that appears whole or not at all."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -10,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from electra_keras.console import UsageError, UserError, reason
+from electra_keras.directories import whole_directory
 from electra_keras.serving import warmup
 from electra_keras.serving.signatures import Servable
 
@@ -69,21 +69,11 @@ def write_version(servable: Servable, export_dir: Path, version: int) -> Path:
     """
     final = export_dir / str(version)
     temporary = export_dir / f".incomplete-{version}-{os.getpid()}"
-    new_parents = [
-        path for path in (export_dir, *export_dir.absolute().parents) if not path.exists()
-    ]
     try:
-        temporary.mkdir(parents=True)
-        _save(servable, temporary)
-        os.rename(temporary, final)
-        new_parents = []
+        with whole_directory(final, temporary):
+            _save(servable, temporary)
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"cannot write {final}: {reason(error)}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        for path in new_parents:
-            with contextlib.suppress(OSError):
-                path.rmdir()
     return final
 
 

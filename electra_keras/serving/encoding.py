@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from electra_keras.config import ElectraConfig
 from electra_keras.console import UsageError
+from electra_keras.tasks.packing import pair_lengths
 from electra_keras.text.offsets import row_ids
 from electra_keras.text.tokenizer import Tokenizer
 
@@ -120,9 +121,8 @@ class TextEncoder(tf.Module):
             has_pair = tf.cast(wanted_second > 0, tf.int64)
             room = capacity - has_pair
             truncated = wanted + wanted_second > room
-            kept = tf.minimum(wanted_second, tf.maximum(room // 2, room - wanted))
-            first = _first_tokens(first, tf.minimum(wanted, room - kept))
-            second = _first_tokens(second, kept)
+            kept, kept_second = pair_lengths(wanted, wanted_second, room)
+            first, second = _first_tokens(first, kept), _first_tokens(second, kept_second)
             sep = tf.fill([tf.reduce_sum(has_pair)], vocabulary.sep_id)
             pair_sep = [second[0], tf.RaggedTensor.from_row_lengths(sep, has_pair)]
             tokens = [tf.concat(parts, axis=1) for parts in zip(first, second, strict=True)]
@@ -132,9 +132,8 @@ class TextEncoder(tf.Module):
         inputs = tf.concat([special[0], first[0], special[1], *pair_sep], axis=1)
 
         bucket = self.bucket(tf.reduce_max(inputs.row_lengths()))
-        before = tf.cast(first[0].row_lengths(), tf.int32)[
-            :, tf.newaxis
-        ]  # tokens of the first text
+        # How many tokens of the first text there are.
+        before = tf.cast(first[0].row_lengths(), tf.int32)[:, tf.newaxis]
         index = tf.range(bucket)[tf.newaxis]
         total = tf.cast(inputs.row_lengths(), tf.int32)[:, tf.newaxis]
         length = tf.cast(tokens[0].row_lengths(), tf.int32)

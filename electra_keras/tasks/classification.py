@@ -221,9 +221,17 @@ class ClassificationTask:
         metrics = {name: METRICS[name](gold, predicted) for name in self.metrics}
         return metrics | {"loss": float(np.mean(losses))}
 
-    def failed(self, outputs: np.ndarray) -> bool:
-        """Whether every example gets the same class: a run that ended at the majority class."""
-        return self.kind == "single_label" and len(np.unique(outputs.argmax(axis=1))) == 1
+    def failed(self, outputs: np.ndarray, labels: np.ndarray) -> bool:
+        """Whether all examples get the same answer although their labels differ.
+
+        Such a run ended at the majority class (facts A24). Arguments as of `evaluate`.
+        """
+        answers = {
+            "single_label": lambda: outputs.argmax(axis=1),
+            "multi_label": lambda: outputs > 0,
+            "regression": lambda: outputs,
+        }[self.kind]()
+        return len(np.unique(answers, axis=0)) == 1 < len(np.unique(labels, axis=0))
 
 
 def element_loss(kind: str, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from electra_keras.console import UsageError, UserError, reason
+from electra_keras.console import UserError, reason
 
 Features = Mapping[str, np.ndarray]
 
@@ -36,16 +36,7 @@ class FeatureFeed:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full batches in an epoch.
-
-        Raises:
-            UsageError: there is none.
-        """
-        if self.num_examples < self.global_batch_size:
-            raise UsageError(
-                f"--train_batch_size={self.global_batch_size} is more than the {self.num_examples} "
-                "training examples"
-            )
+        """Full batches in an epoch; `FineTuningOptions.resolve` sees to it that there is one."""
         return self.num_examples // self.global_batch_size
 
     def order(self, step: int) -> np.ndarray:

@@ -53,14 +53,11 @@ def pack(
     else:
         others = _row_lengths(second)
         truncated = lengths + others > room
-        # Where both are longer than half of the room, each keeps half of it.
-        fair = tf.maximum(room - others, tf.minimum(lengths, (room + 1) // 2))
-        kept = tf.where(truncated, fair, lengths)
+        kept, kept_others = pair_lengths(lengths, others, room)
     rows = tf.shape(lengths)[0]
     special = tf.ones([rows, 1], tf.int32)
     parts = [special * cls_id, _cut(first, kept, truncation), special * sep_id]
     if second is not None:
-        kept_others = tf.where(truncated, room - kept, others)
         parts += [_cut(second, kept_others, truncation), special * sep_id]
     ids = tf.concat(
         [
@@ -78,6 +75,20 @@ def pack(
         length,
         truncated,
     )
+
+
+def pair_lengths(
+    first: tf.Tensor, second: tf.Tensor, room: tf.Tensor | int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns how many tokens of pairs stay: one at a time goes from the longer text, or the second.
+
+    Args:
+        first, second: integers [n], tokens of the texts.
+        room: for both together.
+    """
+    # Where both are longer than half of the room, each keeps half of it.
+    kept = tf.minimum(second, tf.maximum(room // 2, room - first))
+    return tf.minimum(first, room - kept), kept
 
 
 def _row_lengths(tokens: tf.RaggedTensor) -> tf.Tensor:

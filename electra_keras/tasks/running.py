@@ -9,9 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from electra_keras.config import ElectraConfig
 from electra_keras.console import UserError
+from electra_keras.interop.weights import known_casing
 from electra_keras.tasks.classification import ClassificationTask
 from electra_keras.tasks.data.examples import TextExample
 from electra_keras.tasks.data.files import find_split
@@ -26,11 +28,11 @@ from electra_keras.training import checkpoints, run_directory
 from electra_keras.training.summaries import SummaryWriter
 
 
-def table_format(options: TaskOptions, labelled: bool = True) -> TableFormat:
+def table_format(options: TaskOptions) -> TableFormat:
     """Returns how a table of one's own is read."""
     return TableFormat(
         text_columns=tuple(name.strip() for name in options.text_columns.split(",")),
-        label_column=options.label_column if labelled else None,
+        label_column=options.label_column,
         header=options.header,
         multi_label=options.multi_label,
         label_separator=options.label_separator,
@@ -69,8 +71,13 @@ def read_split(
 
 
 def make_tokenizer(config: ElectraConfig, vocabulary: Vocabulary) -> Tokenizer:
-    """Returns the tokenizer of a model; one whose casing is not recorded lower-cases."""
-    return Tokenizer(vocabulary, config.lower_case is not False, config.strip_accents)
+    """Returns the tokenizer of a model; where its casing is not recorded, it is seen from the tokens,
+    as in an export.
+    """
+    config, notes = known_casing(config, vocabulary)
+    for note in notes:
+        logging.info("%s", note)
+    return Tokenizer(vocabulary, config.lower_case, config.strip_accents)
 
 
 class Predictor:

@@ -117,6 +117,8 @@ def test_bad_input_is_one_line(finetuned, pretrained, data, tmp_path):
 
     code, line = error("--task=SST-3")
     assert code == 2 and "unknown --task=SST-3" in line
+    code, line = error("--task=RTE", "--multi_label=true")
+    assert code == 2 and "RTE has its kind" in line
     code, line = error("--text_columns=sentence")
     assert code == 1 and "no column 'sentence'" in line and "train.jsonl, line 1" in line
     code, line = error("--max_seq_length=17")

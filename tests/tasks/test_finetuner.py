@@ -7,7 +7,12 @@ import tensorflow as tf
 
 from electra_keras.console import UsageError
 from electra_keras.options import ModelOptions
-from electra_keras.tasks.classification import KINDS, ClassificationHead, element_loss
+from electra_keras.tasks.classification import (
+    KINDS,
+    ClassificationHead,
+    ClassificationTask,
+    element_loss,
+)
 from electra_keras.tasks.features import FeatureFeed, evaluation_batches
 from electra_keras.tasks.finetuner import FineTuner, layerwise_rate
 from electra_keras.training.optimizer import ElectraOptimizer
@@ -134,6 +139,25 @@ def test_losses_of_every_kind():
     np.testing.assert_allclose(loss, [expected], rtol=1e-6)
     loss = element_loss("regression", tf.constant([[0.5]]), tf.constant([0.25]))
     np.testing.assert_allclose(loss, [0.0625])
+
+
+@pytest.mark.parametrize(
+    ("kind", "same", "different"),
+    [
+        ("single_label", [[2.0, 1.0], [3.0, 0.0]], [[2.0, 1.0], [0.0, 3.0]]),
+        ("multi_label", [[2.0, -1.0], [1.0, -3.0]], [[2.0, -1.0], [1.0, 3.0]]),
+        ("regression", [[0.5], [0.5]], [[0.5], [0.6]]),
+    ],
+)
+def test_a_run_that_gives_one_answer_has_failed(kind, same, different):
+    labels = () if kind == "regression" else ("a", "b")
+    task = ClassificationTask(
+        "classification", kind, labels, (0.0, 1.0), False, 16, "head", ("f1",)
+    )
+    gold = np.array([[0, 1], [1, 0]]) if kind == "multi_label" else np.array([0, 1])
+    assert task.failed(np.array(same), gold)
+    assert not task.failed(np.array(different), gold)
+    assert not task.failed(np.array(same), gold[[0, 0]])  # there is one answer
 
 
 def feed(steps, examples=10, batch=4):
