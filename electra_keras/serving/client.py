@@ -10,6 +10,7 @@ REST needs nothing but Python, and this file nothing else of the library, so it 
 import argparse
 import base64
 import json
+import os
 import sys
 import urllib.error
 import urllib.parse
@@ -99,9 +100,11 @@ class _Grpc:
     """The same over gRPC; the packages it needs are imported here only."""
 
     def __init__(self, address: str) -> None:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         try:
             import grpc
             import tensorflow as tf
+            import tensorflow_serving  # noqa: F401  before TensorFlow, which takes seconds to load
             from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
         except ImportError as error:
             raise ServingError(f"{_INSTALL} ({error})") from error
