@@ -103,8 +103,10 @@ class _Grpc:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         try:
             import grpc
-            import tensorflow as tf
             import tensorflow_serving  # noqa: F401  before TensorFlow, which takes seconds to load
+
+            # isort: split
+            import tensorflow as tf
             from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
         except ImportError as error:
             raise ServingError(f"{_INSTALL} ({error})") from error
