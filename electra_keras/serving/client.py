@@ -9,6 +9,7 @@ REST needs nothing but Python, and this file nothing else of the library, so it 
 
 import argparse
 import base64
+import importlib.util
 import json
 import os
 import sys
@@ -100,16 +101,14 @@ class _Grpc:
     """The same over gRPC; the packages it needs are imported here only."""
 
     def __init__(self, address: str) -> None:
+        # Looked for first: TensorFlow, which it imports, takes seconds to load.
+        if importlib.util.find_spec("tensorflow_serving") is None:
+            raise ServingError(_INSTALL)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        try:
-            import grpc
-            import tensorflow_serving  # noqa: F401  before TensorFlow, which takes seconds to load
+        import grpc
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-            # isort: split
-            import tensorflow as tf
-            from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
-        except ImportError as error:
-            raise ServingError(f"{_INSTALL} ({error})") from error
         self._errors, self._tf, self._messages = grpc.RpcError, tf, predict_pb2
         # Embeddings of many tokens are more than gRPC's default of 4 MB.
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
