@@ -105,10 +105,12 @@ class _Grpc:
         if importlib.util.find_spec("tensorflow_serving") is None:
             raise ServingError(_INSTALL)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        import grpc
-        import tensorflow as tf
-        from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
-
+        try:
+            import grpc
+            import tensorflow as tf
+            from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+        except ImportError as error:
+            raise ServingError(f"{_INSTALL} ({error})") from error
         self._errors, self._tf, self._messages = grpc.RpcError, tf, predict_pb2
         # Embeddings of many tokens are more than gRPC's default of 4 MB.
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
