@@ -254,11 +254,15 @@ class ClassificationHead(keras.layers.Layer):
         self.output_dense.build((None, encoder.hidden_size))
         self.built = True
 
-    def call(self, hidden: tf.Tensor, noise: DropoutNoise | None = None) -> tf.Tensor:
+    def call(
+        self, hidden: tf.Tensor, batch: Mapping[str, tf.Tensor], noise: DropoutNoise | None = None
+    ) -> tf.Tensor:
         """Maps [batch, length, hidden_size] to float32 [batch, outputs]."""
         vector = dropout(hidden[:, 0], self.rate, noise)
         return tf.cast(self.output_dense(vector), tf.float32)
 
-    def loss(self, outputs: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def loss(
+        self, hidden: tf.Tensor, batch: Mapping[str, tf.Tensor], noise: DropoutNoise | None
+    ) -> tf.Tensor:
         """Returns the loss of each example, [batch]."""
-        return element_loss(self.kind, outputs, batch["labels"])
+        return element_loss(self.kind, self(hidden, batch, noise=noise), batch["labels"])

@@ -17,16 +17,17 @@ from electra_keras.pretraining.accumulation import Part, accumulate
 from electra_keras.pretraining.randomness import Purpose, make_key
 
 Batch = Mapping[str, tf.Tensor]
+Outputs = tf.Tensor | dict[str, tf.Tensor]
 _SHORTEST_BUCKET = 16
 
 
 class Head(Protocol):
     """What a task puts on the encoder: a built Keras layer named "task_head"."""
 
-    def __call__(self, hidden: tf.Tensor, noise: DropoutNoise | None) -> tf.Tensor:
-        """Maps [batch, length, hidden_size] to float32 outputs, the batch first."""
+    def __call__(self, hidden: tf.Tensor, batch: Batch) -> Outputs:
+        """Maps [batch, length, hidden_size] to float32 outputs, the batch first, without dropout."""
 
-    def loss(self, outputs: tf.Tensor, batch: Batch) -> tf.Tensor:
+    def loss(self, hidden: tf.Tensor, batch: Batch, noise: DropoutNoise | None) -> tf.Tensor:
         """Returns the float32 loss of each example, [batch]."""
 
 
@@ -92,17 +93,16 @@ class FineTuner(keras.Model):
         super().compile(optimizer=optimizer, jit_compile=False, auto_scale_loss=False)
         self.use_xla = jit_compile in ("auto", "on", True)
 
-    def call(self, inputs: Batch, training: bool = False) -> tf.Tensor:
+    def call(self, inputs: Batch, training: bool = False) -> Outputs:
         """Returns the head's outputs, without dropout."""
-        return self._forward(inputs, None, compiled=False)
+        return self.head(self._encode(inputs, None, compiled=False), inputs)
 
-    def _forward(self, batch: Batch, noise: DropoutNoise | None, compiled: bool) -> tf.Tensor:
+    def _encode(self, batch: Batch, noise: DropoutNoise | None, compiled: bool) -> tf.Tensor:
         length = tf.shape(batch["input_ids"])[1]
         mask = tf.cast(tf.range(length) < batch["lengths"][:, tf.newaxis], tf.int32)
-        hidden = self.encoder(
+        return self.encoder(
             batch["input_ids"], mask, batch["segment_ids"], noise=noise, compiled=compiled
         )
-        return self.head(hidden, noise=noise)
 
     def _forward_backward(self, batch: Batch, key: tf.Tensor, count: tf.Tensor) -> list[tf.Tensor]:
         """Returns one micro-batch's share of the gradients, and behind them its report [3].
@@ -113,8 +113,9 @@ class FineTuner(keras.Model):
             count: float32, what the sum of the losses is divided by.
         """
         with tf.GradientTape() as tape:
-            outputs = self._forward(batch, DropoutNoise(key), self.use_xla)
-            loss = tf.reduce_sum(self.head.loss(outputs, batch))
+            noise = DropoutNoise(key)
+            hidden = self._encode(batch, noise, self.use_xla)
+            loss = tf.reduce_sum(self.head.loss(hidden, batch, noise))
             scaled_loss = self.optimizer.scale_loss(loss / count)
         variables = [variable.value for variable in self.trainable_variables]
         gradients = tape.gradient(scaled_loss, variables, unconnected_gradients="zero")
