@@ -1,6 +1,8 @@
 """Exports a model for TF Serving: python -m electra_keras.export --model_dir=... --export_dir=..."""
 
+import functools
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
@@ -10,9 +12,10 @@ from electra_keras.console import UsageError, UserError, run_main
 # isort: split
 # After electra_keras.console, which sets TensorFlow's log level.
 from electra_keras.interop import model_directory
-from electra_keras.interop.weights import ModelWeights
-from electra_keras.serving import archive, networks, pretrained, quantization
+from electra_keras.serving import archive, finetuned, networks, pretrained, quantization
 from electra_keras.serving.encoding import choose_buckets
+from electra_keras.serving.signatures import Servable
+from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import run_directory
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Model directory to export.")
@@ -29,8 +32,8 @@ _NETWORKS = flags.DEFINE_list(
 _BUCKETS = flags.DEFINE_list(
     "sequence_buckets",
     None,
-    "Lengths in tokens that inputs are padded to, ascending; the last is where texts are truncated. "
-    "Default: 16, 32, 64 and so on up to the model's max_seq_length.",
+    "Lengths in tokens that inputs are padded to, ascending; the last is where texts are truncated, of "
+    "a fine-tuned model its max_seq_length. Default: 16, 32, 64 and so on up to max_seq_length.",
 )
 _PRECISION = flags.DEFINE_enum(
     "precision", "float32", ["float32", "mixed_bfloat16"], "What the networks compute in."
@@ -58,43 +61,58 @@ def main() -> int:
         raise UsageError("--quantize=int8 computes in float32: leave --precision out")
     export_dir = Path(_EXPORT_DIR.value)
     version = archive.choose_version(export_dir, _VERSION.value)
-    model_dir = Path(_MODEL_DIR.value)
-    if run_directory.read_task(model_dir) is not None:
-        raise UserError(f"{model_dir} is a fine-tuned model; only pre-trained ones can be exported")
-    model = model_directory.read(model_dir, _CHECKPOINT.value)
-    buckets = choose_buckets(model.config, _BUCKETS.value)
-    names = networks.choose(model, _NETWORKS.value, _MODEL_DIR.value)
-    servable = pretrained.make_servable(
-        model, names, buckets, _PRECISION.value, _QUANTIZE.value, _TOP_K.value
-    )
+    make_servable = choose_servable(Path(_MODEL_DIR.value))
+    servable = make_servable(precision=_PRECISION.value, quantize=_QUANTIZE.value)
+    for path in archive.remove_leftovers(export_dir):
+        print(f"deleted {path}, which an export that was killed had left")
     archive.check_space(export_dir, servable.layers)
     if _PRECISION.value != "float32" or _QUANTIZE.value != "none":
-        texts = sample_texts(model)
-        exact = pretrained.make_servable(model, names, buckets, top_k=_TOP_K.value)
+        texts = sample_texts(servable.vocabulary)
         print(f"difference from float32 on {len(texts)} texts:")
         for line in quantization.compare(
-            quantization.answers(exact, texts), quantization.answers(servable, texts)
+            quantization.answers(make_servable(), texts), quantization.answers(servable, texts)
         ):
             print(f"  {line}")
     path = archive.write_version(servable, export_dir, version)
     print(f"wrote {path}: {archive.describe_size(path)}")
-    print(f"  from {model.source}")
+    print(f"  from {servable.settings['source']}")
     print(
-        f"  sequence buckets {', '.join(map(str, buckets))}; serving_default is {servable.default}"
+        f"  sequence buckets {', '.join(map(str, servable.encoder.buckets))}; serving_default is "
+        f"{servable.default}"
     )
     for signature in servable.signatures:
         print(f"  {signature.name}({', '.join(signature.inputs)})")
     return 0
 
 
-def sample_texts(model: ModelWeights) -> list[str]:
+def choose_servable(model_dir: Path) -> Callable[..., Servable]:
+    """Returns what builds the export of a model directory; `precision` and `quantize` are left open.
+
+    Raises:
+        UsageError: a flag does not fit the model.
+        UserError: the directory holds nothing that can be exported.
+    """
+    if run_directory.read_task(model_dir) is None:
+        model = model_directory.read(model_dir, _CHECKPOINT.value)
+        buckets = choose_buckets(model.config, _BUCKETS.value)
+        names = networks.choose(model, _NETWORKS.value, str(model_dir))
+        return functools.partial(
+            pretrained.make_servable, model, names, buckets, top_k=_TOP_K.value
+        )
+    for flag in (_NETWORKS, _TOP_K):
+        if flag.present:
+            raise UsageError(f"--{flag.name} is for pre-trained models; {model_dir} is fine-tuned")
+    return functools.partial(finetuned.make_servable, model_dir, _CHECKPOINT.value, _BUCKETS.value)
+
+
+def sample_texts(vocabulary: Vocabulary) -> list[str]:
     """Returns texts to compare precisions on.
 
     Raises:
         UserError: --sample_file cannot be read, or is empty.
     """
     if _SAMPLES.value is None:
-        words = [t for t in model.vocabulary.tokens if t.isalnum()] or ["x"]
+        words = [t for t in vocabulary.tokens if t.isalnum()] or ["x"]
         draw = random.Random(0)
         return [" ".join(draw.choices(words, k=draw.randint(4, 24))) for _ in range(64)]
     try:

@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
 import shutil
+import socket
+import time
 from pathlib import Path
 
 import keras
@@ -15,6 +18,10 @@ from electra_keras.serving.signatures import Servable
 
 # Besides the weights: graphs, the tokenizer's tables and the vocabulary.
 _GRAPH_BYTES = 32_000_000
+# As `_incomplete` writes them, with host and process; earlier ones have no host.
+_INCOMPLETE = re.compile(r"\.incomplete-\d+-(?:([\w.]+)-)?(\d+)")
+# After so long without a write a directory is given up, whoever began it.
+_STALE_SECONDS = 24 * 3600
 # One token in every vocabulary, be it [UNK]; words of it fill a bucket exactly.
 _ONE_TOKEN = "中"
 
@@ -40,6 +47,45 @@ def _children(export_dir: Path) -> list[Path]:
     if os.path.lexists(export_dir) and not export_dir.is_dir():
         raise UsageError(f"--export_dir={export_dir} is not a directory")
     return list(export_dir.iterdir()) if export_dir.is_dir() else []
+
+
+def remove_leftovers(export_dir: Path) -> list[Path]:
+    """Deletes what killed exports left in a directory; returns what that was.
+
+    Left alone is what may still be written: by a process of this host that lives, or by another host's
+    in the last hours.
+    """
+    removed = []
+    for path in sorted(_children(export_dir)):
+        match = _INCOMPLETE.fullmatch(path.name)
+        if match and path.is_dir() and not _is_being_written(path, match[1], int(match[2])):
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(path)
+    return removed
+
+
+def _is_being_written(path: Path, host: str | None, process: int) -> bool:
+    if host == _host():
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass  # it is another user's
+    try:
+        times = [file.stat().st_mtime for file in (path, *path.rglob("*"))]
+    except OSError:  # a file went away meanwhile
+        return True
+    return time.time() - max(times) < _STALE_SECONDS
+
+
+def _host() -> str:
+    return re.sub(r"[^\w.]", "_", socket.gethostname())
+
+
+def _incomplete(export_dir: Path, version: int) -> Path:
+    """Returns where this process writes a version; the name is no number, see `write_version`."""
+    return export_dir / f".incomplete-{version}-{_host()}-{os.getpid()}"
 
 
 def check_space(export_dir: Path, layers: list[keras.layers.Layer]) -> None:
@@ -68,7 +114,7 @@ def write_version(servable: Servable, export_dir: Path, version: int) -> Path:
         UserError: it cannot be written; nothing is left of it.
     """
     final = export_dir / str(version)
-    temporary = export_dir / f".incomplete-{version}-{os.getpid()}"
+    temporary = _incomplete(export_dir, version)
     try:
         with whole_directory(final, temporary):
             _save(servable, temporary)

@@ -1,6 +1,6 @@
 """Raw text to the inputs of an encoder, in the graph: tokens, special tokens, truncation, padding."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from electra_keras.config import ElectraConfig
@@ -16,7 +16,8 @@ import tensorflow as tf
 _MASK = "[MASK]"
 # Of a longer text (in bytes per token of the longest input) only the beginning is looked at first.
 _BYTES_PER_TOKEN = 64
-Tokens = tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]
+# Ids, and where they are asked for, starts and ends.
+Tokens = tuple[tf.RaggedTensor, ...]
 
 
 class EncodedText(NamedTuple):
@@ -84,12 +85,14 @@ class TextEncoder(tf.Module):
     def __init__(self, tokenizer: Tokenizer, buckets: Sequence[int]) -> None:
         super().__init__(name="text_encoder")
         self.tokenizer, self.buckets = tokenizer, tuple(buckets)
-        # Its own function, so that an export holds the tokenizer's tables once.
-        self._tokenize_whole = tf.function(
-            tokenizer.tokenize_with_offsets,
-            input_signature=[tf.TensorSpec([None], tf.string)],
-            autograph=False,
-        )
+
+        # Their own functions, so that an export holds the tokenizer's tables once.
+        def graph(function: Callable[[tf.Tensor], Tokens]) -> Callable[[tf.Tensor], Tokens]:
+            spec = [tf.TensorSpec([None], tf.string)]
+            return tf.function(function, input_signature=spec, autograph=False)
+
+        self._tokenize_whole = graph(tokenizer.tokenize_with_offsets)
+        self._ids_of_whole = graph(lambda texts: (tokenizer.tokenize(texts),))
         self._head_bytes = _BYTES_PER_TOKEN * self.buckets[-1]
 
     def encode(
@@ -104,7 +107,7 @@ class TextEncoder(tf.Module):
         """
         vocabulary = self.tokenizer.vocabulary
         texts = tf.ensure_shape(texts, [None])  # a server does not look at it
-        first = self._tokenize(texts)
+        first = self._beginnings(texts, self._tokenize_whole)
         if find_masks:
             first = self._join_masks(texts, first)
         rows = first[0].nrows()
@@ -116,7 +119,8 @@ class TextEncoder(tf.Module):
             first = _first_tokens(first, tf.minimum(wanted, capacity))
             tokens = first
         else:
-            second = self._tokenize(tf.ensure_shape(pairs, tf.TensorShape([None])))
+            pairs = tf.ensure_shape(pairs, [None])
+            second = self._beginnings(pairs, self._tokenize_whole)
             wanted_second = second[0].row_lengths()
             has_pair = tf.cast(wanted_second > 0, tf.int64)
             room = capacity - has_pair
@@ -160,8 +164,21 @@ class TextEncoder(tf.Module):
         smaller = [tf.cast(length > bucket, tf.int32) for bucket in self.buckets[:-1]]
         return tf.gather(tf.constant(self.buckets), tf.add_n([tf.constant(0), *smaller]))
 
-    def _tokenize(self, texts: tf.Tensor) -> Tokens:
-        """Returns tokens with offsets; of long texts perhaps only the first ones, but enough.
+    def token_ids(self, texts: tf.Tensor, whole: bool) -> tf.RaggedTensor:
+        """Returns what the tokenizer's `tokenize` does, int32 [batch, (tokens)].
+
+        Args:
+            texts: strings [batch].
+            whole: otherwise of a long text perhaps only the first tokens, but more than the largest
+                bucket holds.
+        """
+        texts = tf.ensure_shape(texts, [None])
+        if whole:
+            return self._ids_of_whole(texts)[0]
+        return self._beginnings(texts, self._ids_of_whole)[0]
+
+    def _beginnings(self, texts: tf.Tensor, tokenize: Callable[[tf.Tensor], Tokens]) -> Tokens:
+        """Returns tokens of texts; of long ones perhaps only the first, but enough.
 
         What follows a space does not change the tokens before it, so a text that is cut there has the
         first tokens of the whole. Where these are not enough (it has few words), the whole is read.
@@ -170,11 +187,9 @@ class TextEncoder(tf.Module):
         heads = tf.strings.substr(texts, 0, self._head_bytes)
         heads = tf.strings.unicode_transcode(heads, "UTF-8", "UTF-8")  # it may end in a character
         heads = tf.strings.regex_replace(heads, r"[^ \n]*\z", "")
-        tokens = self._tokenize_whole(tf.where(long, heads, texts))
+        tokens = tokenize(tf.where(long, heads, texts))
         enough = ~long | (tokens[0].row_lengths() > self.buckets[-1])
-        return tuple(
-            tf.cond(tf.reduce_all(enough), lambda: tokens, lambda: self._tokenize_whole(texts))
-        )
+        return tuple(tf.cond(tf.reduce_all(enough), lambda: tokens, lambda: tokenize(texts)))
 
     def _join_masks(self, texts: tf.Tensor, tokens: Tokens) -> Tokens:
         """Makes one [MASK] of the tokens of each literal "[MASK]".

@@ -1,4 +1,4 @@
-"""One export of the golden model, which the tests of this directory share."""
+"""Exports that the tests of this directory share: of the golden model, and of fine-tuned ones."""
 
 import dataclasses
 from pathlib import Path
@@ -6,21 +6,13 @@ from pathlib import Path
 import pytest
 
 from electra_keras.interop import google, model_directory
-from electra_keras.serving import pretrained
+from electra_keras.serving import archive, finetuned, pretrained
 from electra_keras.serving.signatures import Servable
 from tests.interop.models import GOOGLE
 from tests.runs import run
+from tests.serving import finetuned_models
 from tests.serving.native import NativeModel
-
-BUCKETS = [8, 16, 32]
-TEXTS = [
-    "The cat sat on the mat.",
-    "",
-    "Naïve café, ΌΣΟΣ: 中文字 \U0001f600 x",
-    b"\xff\xfebroken \xc3( bytes \x00 and a nul",
-    "one two three " * 40,
-    " \t\n ",
-]
+from tests.serving.texts import BUCKETS, TEXTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +45,19 @@ def export(tmp_path_factory):
 def native(export):
     """The export in TensorFlow's C++ loader, in this process."""
     return NativeModel(export.path)
+
+
+@pytest.fixture(scope="session")
+def finetuned_exports(tmp_path_factory):
+    """An export of every kind of fine-tuned model, by the names of finetuned_models.TASKS."""
+    exports = {}
+    for name, task in finetuned_models.TASKS.items():
+        directory = tmp_path_factory.mktemp(name)
+        finetuned_models.write(task, directory / "model")
+        servable = finetuned.make_servable(directory / "model", buckets=list(map(str, BUCKETS)))
+        path = archive.write_version(servable, directory / "export", 1)
+        exports[name] = Export(directory / "model", path, servable, "")
+    return exports
 
 
 def requests():

@@ -4,9 +4,10 @@ TF Serving wraps this loader. Of the installed package only the shared libraries
 C API and ctypes; numpy is all that is imported. A test instrument, and the engine of the stand-in
 server: for production there is TF Serving.
 
-    python -m tests.serving.native EXPORT/1 < requests.json
+    python -m tests.serving.native EXPORT/1 ... < requests.json
 
-reads {"signature": ..., "inputs": {...}} objects, one a line, and writes the answers as JSON lines.
+reads {"signature": ..., "inputs": {...}} objects, one a line, and writes the answers as JSON lines; of
+several exports, "export" says which is asked, from 0.
 """
 
 import base64
@@ -289,11 +290,11 @@ def to_json(array):
 
 
 def main():
-    model = NativeModel(sys.argv[1])
+    models = [NativeModel(directory) for directory in sys.argv[1:]]
     for line in sys.stdin:
         request = json.loads(line)
         inputs = {key: from_json(value) for key, value in request["inputs"].items()}
-        outputs = model.run(request["signature"], inputs)
+        outputs = models[request.get("export", 0)].run(request["signature"], inputs)
         answer = {key: to_json(array) for key, array in outputs.items()}
         print(json.dumps(answer), flush=True)
     python_tensorflow = [m for m in sys.modules if m.split(".")[0] in ("tensorflow", "keras")]

@@ -11,8 +11,9 @@ import pytest
 from electra_keras.serving import client
 from electra_keras.serving.client import Client, ServingError
 from tests.runs import REPOSITORY
-from tests.serving.conftest import TEXTS, requests
+from tests.serving.conftest import requests
 from tests.serving.test_native import assert_same, expected
+from tests.serving.texts import TEXTS
 
 
 @pytest.fixture(scope="module")

@@ -2,21 +2,25 @@
 
 import dataclasses
 import json
+import os
 import resource
 import shutil
+import signal
+import time
 
 import numpy as np
 import pytest
 from tensorflow_serving.apis import prediction_log_pb2
 
 from electra_keras.console import UsageError, UserError
+from electra_keras.directories import whole_directory
 from electra_keras.serving import archive
 from electra_keras.serving.encoding import choose_buckets
 from electra_keras.text.vocabulary import Vocabulary
 from tests.interop.models import random_model
 from tests.runs import error_of, run
-from tests.serving.conftest import BUCKETS
 from tests.serving.native import NativeModel
+from tests.serving.texts import BUCKETS
 
 # isort: split
 import tensorflow as tf
@@ -68,7 +72,7 @@ def test_a_version_holds_what_people_need_to_know(export):
 
 def test_versions_follow_and_settings_are_said(export, native, tmp_path):
     (tmp_path / "7").mkdir()
-    (tmp_path / ".incomplete-9-1").mkdir()  # of an export that was killed
+    left = kill_in_the_middle_of(tmp_path, 9)
     samples = tmp_path / "samples.txt"
     samples.write_text("the cat\n\nsat on a mat\n")
     code, stdout, stderr = run(
@@ -79,6 +83,7 @@ def test_versions_follow_and_settings_are_said(export, native, tmp_path):
     assert (
         "difference from float32 on 2 texts" in stdout and "embed.mean: mean difference" in stdout
     )
+    assert f"deleted {left}" in stdout and not left.exists()
     assert f"wrote {tmp_path / '8'}" in stdout and "fill_mask" not in stdout
     ours = NativeModel(tmp_path / "8")
     weights = "variables/variables.data-00000-of-00001"
@@ -128,6 +133,40 @@ def test_a_disk_that_fills_up_leaves_nothing(export, tmp_path, existed):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [p.name for p in tmp_path.rglob("*")] == (["out"] if existed else [])
+
+
+def kill_in_the_middle_of(export_dir, version):
+    """Kills a process while it writes a version; returns what it leaves."""
+    process = os.fork()
+    if process == 0:
+        with whole_directory(export_dir / str(version), archive._incomplete(export_dir, version)):
+            (archive._incomplete(export_dir, version) / "saved_model.pb").write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(process, 0)
+    (left,) = export_dir.glob(f".incomplete-{version}-*-{process}")
+    assert (left / "saved_model.pb").exists()
+    return left
+
+
+def test_what_a_killed_export_left_is_deleted_and_nothing_else(tmp_path):
+    left = kill_in_the_middle_of(tmp_path, 4)
+    mine, other, earlier, old = (
+        tmp_path / f".incomplete-{name}"
+        for name in (f"5-{archive._host()}-{os.getpid()}", "6-elsewhere-1", "7-1", "8-elsewhere-1")
+    )
+    for path in (mine, other, earlier, old):
+        path.mkdir()
+        (path / "saved_model.pb").write_text("half")
+    (tmp_path / ".incomplete").mkdir()
+    (tmp_path / "3").mkdir()
+    for path in (old / "saved_model.pb", old):
+        os.utime(path, (0, time.time() - 25 * 3600))
+    # Written to again, though it was begun long ago.
+    os.utime(other, (0, 0))
+    assert archive.remove_leftovers(tmp_path) == [left, old]
+    kept = {mine, other, earlier, tmp_path / ".incomplete", tmp_path / "3"}
+    assert set(tmp_path.iterdir()) == kept
+    assert archive.remove_leftovers(tmp_path / "new") == []
 
 
 def test_a_disk_without_room_is_seen_before(export, tmp_path, monkeypatch):

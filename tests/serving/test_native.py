@@ -12,7 +12,8 @@ import pytest
 from tensorflow.python.saved_model import loader_impl
 
 from tests.runs import REPOSITORY
-from tests.serving.conftest import BUCKETS, TEXTS, requests
+from tests.serving.conftest import requests
+from tests.serving.texts import BUCKETS, TEXTS
 
 # isort: split
 import tensorflow as tf

@@ -1,0 +1,66 @@
+"""Small fine-tuned models with random weights, of every kind of task, and requests to their exports."""
+
+import json
+
+import numpy as np
+
+from electra_keras.config import ElectraConfig, EncoderConfig
+from electra_keras.tasks.classification import ClassificationTask
+from electra_keras.tasks.finetuner import FineTuner
+from electra_keras.text.vocabulary import Vocabulary
+from electra_keras.training import checkpoints
+from tests.interop.models import GOOGLE
+from tests.serving.texts import BUCKETS, TEXTS
+
+LENGTH = BUCKETS[-1]
+VOCABULARY = Vocabulary.load(str(GOOGLE / "vocab.txt"))
+ENCODER = EncoderConfig(len(VOCABULARY), 32, 64, 2, 2, 96, max_position_embeddings=40)
+CONFIG = ElectraConfig(ENCODER, None, max_seq_length=LENGTH, lower_case=True, strip_accents=True)
+ANIMALS = ("cat", "dog", "élan", "牛")
+
+
+def classification(kind, pairs, truncation):
+    labels = () if kind == "regression" else ANIMALS
+    return ClassificationTask(
+        "classification", kind, labels, (-2.0, 3.0), pairs, LENGTH, truncation, ("accuracy",)
+    )
+
+
+TASKS = {
+    "classify": classification("single_label", False, "head"),
+    "classify_pair": classification("single_label", True, "head_tail"),
+    "multi_label": classification("multi_label", False, "tail"),
+    "regress": classification("regression", True, "head"),
+}
+# What a reader of UTF-8 files would have in place of TEXTS.
+READABLE = [t if isinstance(t, str) else t.decode("utf-8", "ignore") for t in TEXTS]
+
+
+def write(task, directory):
+    """Writes what electra_keras.finetune would: a run directory with one checkpoint."""
+    model = FineTuner(CONFIG, task.make_head, task.max_seq_length)
+    rng = np.random.default_rng(1)
+    arrays = {
+        v.path: rng.normal(float(v.path.endswith("gamma")), 0.3, v.shape).astype(np.float32)
+        for v in model.weights
+    }
+    checkpoint = directory / "checkpoints" / "step-00000003"
+    checkpoint.mkdir(parents=True)
+    checkpoints.write_arrays(checkpoint, "weights", arrays)
+    (checkpoint / "state.json").write_text(json.dumps({"step": 3, "best": None}))
+    (directory / "config.json").write_text(CONFIG.to_json())
+    (directory / "task.json").write_text(task.to_json())
+    VOCABULARY.save(str(directory / "vocab.txt"))
+
+
+def requests(name):
+    """A request for each signature of a task's export."""
+    texts = [text.encode() if isinstance(text, str) else text for text in TEXTS]
+    ids = {
+        "input_ids": [[2, 10, 4, 300, 3, 0], [2, 4, 3, 4, 3, 0]],
+        "input_mask": [[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 0]],
+        "segment_ids": [[0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 0]],
+    }
+    text = {"text": texts} | ({"text_pair": texts[::-1]} if TASKS[name].pairs else {})
+    signature = "regress" if name == "regress" else "classify"
+    return {"serving_default": text, signature: text, f"{signature}_ids": ids}
