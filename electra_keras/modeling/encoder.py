@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from electra_keras.config import EncoderConfig
 from electra_keras.modeling.layers import DropoutNoise, Embeddings, TransformerBlock
+from electra_keras.modeling.lora import Lora
 
 
 class Encoder(keras.layers.Layer):
@@ -15,6 +16,7 @@ class Encoder(keras.layers.Layer):
     Args:
         config: sizes.
         embeddings: the embedding block, when another encoder owns it; by default a new one.
+        lora: low-rank updates of the attention's projections, or None.
 
     Example:
         encoder = Encoder(config)
@@ -22,7 +24,11 @@ class Encoder(keras.layers.Layer):
     """
 
     def __init__(
-        self, config: EncoderConfig, embeddings: Embeddings | None = None, **kwargs: str
+        self,
+        config: EncoderConfig,
+        embeddings: Embeddings | None = None,
+        lora: Lora | None = None,
+        **kwargs: str,
     ) -> None:
         super().__init__(**kwargs)
         self.config = config
@@ -34,7 +40,8 @@ class Encoder(keras.layers.Layer):
                 config.hidden_size, name="embeddings_project"
             )
         self.blocks = [
-            TransformerBlock(config, name=f"layer_{i}") for i in range(config.num_hidden_layers)
+            TransformerBlock(config, lora, name=f"layer_{i}")
+            for i in range(config.num_hidden_layers)
         ]
         # One function for all blocks, which takes their weights as arguments: it is traced and
         # compiled once, and not once for each layer.
@@ -63,11 +70,18 @@ class Encoder(keras.layers.Layer):
         hidden: tf.Tensor,
         attention_bias: tf.Tensor,
         key: tf.Tensor | None,
+        trained: tuple[bool, ...],
     ) -> tf.Tensor:
-        """Runs a block with the given weights, in the order of its variables."""
-        noise = None if key is None else DropoutNoise(key)
-        outputs, _ = self.blocks[0].stateless_call(weights, [], hidden, attention_bias, noise=noise)
-        return outputs
+        """Runs a block with the given weights, in the order of its variables.
+
+        For those that are not trained no gradient is computed: nobody could leave it out afterwards,
+        since the backward pass is one compiled function.
+        """
+        block, noise = self.blocks[0], None if key is None else DropoutNoise(key)
+        weights = [w if t else tf.stop_gradient(w) for w, t in zip(weights, trained, strict=True)]
+        # Not `stateless_call`: it parts the variables by whether this very block's are trained.
+        with keras.StatelessScope(state_mapping=list(zip(block.weights, weights, strict=True))):
+            return block(hidden, attention_bias, noise=noise)
 
     def call(
         self,
@@ -99,8 +113,9 @@ class Encoder(keras.layers.Layer):
         for block in self.blocks:
             key = None if noise is None else noise.next_key()
             if compiled:
-                weights = [tf.convert_to_tensor(v.value) for v in block.trainable_variables]
-                hidden = self._compiled_block(weights, hidden, attention_bias, key)
+                weights = [tf.convert_to_tensor(v.value) for v in block.weights]
+                trained = tuple(variable.trainable for variable in block.weights)
+                hidden = self._compiled_block(weights, hidden, attention_bias, key, trained)
             else:
                 block_noise = None if key is None else DropoutNoise(key)
                 hidden = block(hidden, attention_bias, noise=block_noise)

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from electra_keras.config import EncoderConfig
+from electra_keras.modeling.lora import Lora, LoraDense
 
 
 def weight_initializer(config: EncoderConfig) -> keras.initializers.Initializer:
@@ -170,19 +171,24 @@ class SelfAttention(keras.layers.Layer):
     """Multi-head self-attention; query, key and value come from one matrix product.
 
     The columns of `query_key_value` are those of the query, then the key, then the value.
+
+    Args:
+        config: sizes.
+        lora: low-rank updates of all four projections, which are then frozen; None: there are none.
     """
 
-    def __init__(self, config: EncoderConfig, **kwargs: str) -> None:
+    def __init__(self, config: EncoderConfig, lora: Lora | None = None, **kwargs: str) -> None:
         super().__init__(**kwargs)
         self.config = config
-        self.query_key_value = keras.layers.Dense(
-            3 * config.hidden_size,
-            kernel_initializer=weight_initializer(config),
-            name="query_key_value",
-        )
-        self.output_dense = keras.layers.Dense(
-            config.hidden_size, kernel_initializer=weight_initializer(config), name="output_dense"
-        )
+
+        def projection(parts: int, name: str) -> keras.layers.Dense:
+            units, initializer = parts * config.hidden_size, weight_initializer(config)
+            if lora is None:
+                return keras.layers.Dense(units, kernel_initializer=initializer, name=name)
+            return LoraDense(units, lora, parts, kernel_initializer=initializer, name=name)
+
+        self.query_key_value = projection(3, "query_key_value")
+        self.output_dense = projection(1, "output_dense")
 
     def build(self, input_shape: object = None) -> None:
         """Creates the variables."""
@@ -216,12 +222,15 @@ class SelfAttention(keras.layers.Layer):
 
 
 class TransformerBlock(keras.layers.Layer):
-    """Self-attention and feed-forward, each with dropout, residual and LayerNorm after it (D4.20)."""
+    """Self-attention and feed-forward, each with dropout, residual and LayerNorm after it (D4.20).
 
-    def __init__(self, config: EncoderConfig, **kwargs: str) -> None:
+    Arguments as of `SelfAttention`.
+    """
+
+    def __init__(self, config: EncoderConfig, lora: Lora | None = None, **kwargs: str) -> None:
         super().__init__(**kwargs)
         self.config = config
-        self.attention = SelfAttention(config, name="attention")
+        self.attention = SelfAttention(config, lora, name="attention")
         self.attention_layer_norm = keras.layers.LayerNormalization(
             epsilon=config.layer_norm_eps, name="attention_layer_norm"
         )

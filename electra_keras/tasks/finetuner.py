@@ -1,6 +1,5 @@
 """An encoder and a task's head, trained together: the keras.Model of fine-tuning."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from electra_keras.modeling.flops import encoder_flops
 from electra_keras.modeling.layers import DropoutNoise
 from electra_keras.pretraining.accumulation import Part, accumulate
 from electra_keras.pretraining.randomness import Purpose, make_key
+from electra_keras.tasks.adaptation import Adaptation, depth_of
 
 Batch = Mapping[str, tf.Tensor]
 Outputs = tf.Tensor | dict[str, tf.Tensor]
@@ -47,6 +47,7 @@ class FineTuner(keras.Model):
         seed: of dropout. Initial weights follow keras.utils.set_random_seed.
         gradient_accumulation_steps: micro-batches that a replica's batch is split into.
         loss_reduction: "mean" over the examples of a batch, or their "sum", the original's (D7.32).
+        adaptation: what of the encoder is trained.
 
     Raises:
         UsageError: the model holds no discriminator, or has fewer positions than max_seq_length.
@@ -63,6 +64,7 @@ class FineTuner(keras.Model):
         seed: int = 42,
         gradient_accumulation_steps: int = 1,
         loss_reduction: str = "mean",
+        adaptation: Adaptation | None = None,
     ) -> None:
         if config.discriminator is None:
             raise UsageError("the model holds no discriminator, which is what is fine-tuned")
@@ -77,8 +79,11 @@ class FineTuner(keras.Model):
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.loss_reduction = loss_reduction
         # The pre-trained model's name, so that its weights have the same paths.
-        self.encoder = Encoder(config.discriminator, name="discriminator")
+        self.adaptation = adaptation or Adaptation()
+        lora = self.adaptation.lora
+        self.encoder = Encoder(config.discriminator, lora=lora, name="discriminator")
         self.encoder.build()
+        self.adaptation.freeze(self.encoder)
         self.head = make_head(config.discriminator)
         self.use_xla = False
         self.built = True
@@ -112,12 +117,14 @@ class FineTuner(keras.Model):
             key: int32 [2], of dropout.
             count: float32, what the sum of the losses is divided by.
         """
-        with tf.GradientTape() as tape:
+        variables = [variable.value for variable in self.trainable_variables]
+        # Nothing else is watched: what lies below the lowest trained layer then has no backward pass.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
             noise = DropoutNoise(key)
             hidden = self._encode(batch, noise, self.use_xla)
             loss = tf.reduce_sum(self.head.loss(hidden, batch, noise))
             scaled_loss = self.optimizer.scale_loss(loss / count)
-        variables = [variable.value for variable in self.trainable_variables]
         gradients = tape.gradient(scaled_loss, variables, unconnected_gradients="zero")
         examples = tf.cast(tf.shape(batch["lengths"])[0], tf.float32)
         tokens = tf.cast(tf.reduce_sum(batch["lengths"]), tf.float32)
@@ -188,10 +195,7 @@ def layerwise_rate(decay: float, num_layers: int, original: bool) -> Callable[[s
     """
 
     def factor(path: str) -> float:
-        if path.startswith("task_head/"):
-            return 1.0
-        layer = re.match(r"discriminator/layer_(\d+)/", path)
-        below_head = num_layers - int(layer[1]) if layer else num_layers + 1
-        return decay ** (below_head + original)
+        depth = depth_of(path)
+        return 1.0 if depth is None else decay ** (num_layers + 1 - depth + original)
 
     return factor

@@ -46,6 +46,8 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         max_grad_norm: global norm to clip to, or None.
         dynamic_loss_scale: scale the loss, for float16.
         rate_factor: of a variable's path, what its learning rate is multiplied by; None: 1.
+        first_step: of a variable's path, the step from which on it is updated; until then it is as
+            if it were not there, in the norm too, and its bias correction begins then. None: 0.
 
     Attributes:
         gradient_norm: float32 variable, the last step's global norm before clipping.
@@ -63,6 +65,7 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         max_grad_norm: float | None = 1.0,
         dynamic_loss_scale: bool = False,
         rate_factor: Callable[[str], float] | None = None,
+        first_step: Callable[[str], int] | None = None,
     ) -> None:
         super().__init__(learning_rate=learning_rate, name="electra_optimizer")
         if algorithm not in ("adam", "adamw", "lamb"):
@@ -75,10 +78,14 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         self.max_grad_norm = max_grad_norm
         self.dynamic_loss_scale = dynamic_loss_scale
         self.rate_factor = rate_factor or (lambda path: 1.0)
+        self.first_step = first_step or (lambda path: 0)
 
     @classmethod
     def of_run(
-        cls, options: RunOptions, rate_factor: Callable[[str], float] | None = None
+        cls,
+        options: RunOptions,
+        rate_factor: Callable[[str], float] | None = None,
+        first_step: Callable[[str], int] | None = None,
     ) -> "ElectraOptimizer":
         """Returns a run's optimizer and schedule; warns where the warm-up is most of the run."""
         if options.warmup_steps > options.train_steps // 2:
@@ -107,6 +114,7 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
             max_grad_norm=options.max_grad_norm,
             dynamic_loss_scale=options.precision == "mixed_float16",
             rate_factor=rate_factor,
+            first_step=first_step,
         )
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
@@ -156,6 +164,11 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         grads = context.all_reduce(tf.distribute.ReduceOp.SUM, grads)
         if self.dynamic_loss_scale:
             grads = [gradient / self.loss_scale for gradient in grads]
+        first_steps = [self.first_step(variable.path) for variable in trainable_variables]
+        grads = [
+            tf.where(self.iterations >= first, gradient, 0.0) if first else gradient
+            for gradient, first in zip(grads, first_steps, strict=True)
+        ]
         norm = tf.linalg.global_norm(grads)
         finite = tf.math.is_finite(norm)
         self.gradient_norm.assign(norm)
@@ -169,15 +182,23 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         def choose(value: Any, otherwise: float) -> tf.Tensor:
             return tf.where(finite, tf.cast(value, tf.float32), otherwise)
 
-        step = tf.cast(self.iterations, tf.float32) + 1.0
         corrected = self.algorithm != "adam"
-        scalars = {
-            "learning_rate": choose(self.current_rate(), 0.0),
-            "beta_1": choose(self.beta_1, 1.0),
-            "beta_2": choose(self.beta_2, 1.0),
-            "correction_1": self.beta_1**step if corrected else tf.constant(0.0),
-            "correction_2": self.beta_2**step if corrected else tf.constant(0.0),
-        }
+
+        def scalars_of(first: int) -> dict[str, tf.Tensor]:
+            step = tf.cast(self.iterations - first, tf.float32) + 1.0
+            rate = choose(self.current_rate(), 0.0)
+            if first:
+                # Before the first step all moments are 0: with a rate of 0 nothing moves.
+                rate, step = tf.where(step > 0, rate, 0.0), tf.maximum(step, 1.0)
+            return {
+                "learning_rate": rate,
+                "beta_1": choose(self.beta_1, 1.0),
+                "beta_2": choose(self.beta_2, 1.0),
+                "correction_1": self.beta_1**step if corrected else tf.constant(0.0),
+                "correction_2": self.beta_2**step if corrected else tf.constant(0.0),
+            }
+
+        scalars = {first: scalars_of(first) for first in sorted(set(first_steps))}
         variables = [variable.value for variable in trainable_variables]
         slots = [self._get_variable_index(variable) for variable in trainable_variables]
         decayed = [self.is_decayed(variable) for variable in trainable_variables]
@@ -186,10 +207,10 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         def update_all(
             strategy: tf.distribute.Strategy,
             grads: list[tf.Tensor],
-            scalars: dict[str, tf.Tensor],
+            scalars: dict[int, dict[str, tf.Tensor]],
         ) -> None:
-            for variable, gradient, slot, decay, factor in zip(
-                variables, grads, slots, decayed, factors, strict=True
+            for variable, gradient, slot, decay, factor, first in zip(
+                variables, grads, slots, decayed, factors, first_steps, strict=True
             ):
                 strategy.extended.update(
                     variable,
@@ -198,7 +219,7 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
                         gradient,
                         self.first_moments[slot].value,
                         self.second_moments[slot].value,
-                        scalars,
+                        scalars[first],
                         self.decay_rate if decay else 0.0,
                         factor,
                     ),

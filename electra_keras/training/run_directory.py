@@ -12,7 +12,7 @@ from electra_keras.options import RunOptions
 from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints
 
-TASK_FILE = "task.json"
+TASK_FILE, ADAPTATION_FILE = "task.json", "adaptation.json"
 # Fields of ElectraConfig that a converted model may have by default only.
 _NOT_RECORDED = ("max_seq_length", "mask_prob", "lower_case", "strip_accents")
 
@@ -23,6 +23,7 @@ def prepare(
     vocabulary: Vocabulary,
     options: RunOptions,
     task: str | None = None,
+    adaptation: str | None = None,
 ) -> None:
     """Makes the run directory, or checks that the one there is this run's.
 
@@ -31,6 +32,7 @@ def prepare(
         config, vocabulary: the model's.
         options: whether to start anew.
         task: the text of task.json, of a fine-tuning run.
+        adaptation: the text of adaptation.json, of one that does not train everything.
 
     Raises:
         UserError: it belongs to another configuration, or --fresh would overwrite it.
@@ -46,7 +48,7 @@ def prepare(
             for name in ("checkpoints", "logs"):
                 if (model_dir / name).exists():
                     shutil.rmtree(model_dir / name)
-            for name in ("metrics.jsonl", "config.json", "vocab.txt", TASK_FILE):
+            for name in ("metrics.jsonl", "config.json", "vocab.txt", TASK_FILE, ADAPTATION_FILE):
                 (model_dir / name).unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"cannot delete the run in {model_dir}: {error.strerror}") from error
@@ -64,20 +66,26 @@ def prepare(
                 )
         if Vocabulary.load(str(model_dir / "vocab.txt")).sha256 != vocabulary.sha256:
             raise UsageError(f"{model_dir} holds a run with another vocabulary")
-        theirs = read_task(model_dir)
-        if theirs != task:
-            raise UsageError(
-                f"{model_dir} holds a run of another task or of other settings of it ({TASK_FILE}); "
-                "choose another --model_dir, or --fresh --overwrite"
-            )
+        for name, ours, what in (
+            (TASK_FILE, task, "of another task or of other settings of it"),
+            (ADAPTATION_FILE, adaptation, "that freezes something else, or has another LoRA"),
+        ):
+            if read_text(model_dir, name) != ours:
+                raise UsageError(
+                    f"{model_dir} holds a run {what} ({name}); choose another --model_dir, or --fresh "
+                    "--overwrite"
+                )
     try:
         model_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot create --model_dir={model_dir}: {error.strerror}") from error
     checkpoints.write_file(model_dir / "config.json", config.to_json())
     vocabulary.save(str(model_dir / "vocab.txt"))
-    if task is not None:
-        checkpoints.write_file(model_dir / TASK_FILE, task)
+    for name, text in ((TASK_FILE, task), (ADAPTATION_FILE, adaptation)):
+        if text is not None:
+            checkpoints.write_file(model_dir / name, text)
+        else:  # of an earlier run that ended before its first checkpoint
+            (model_dir / name).unlink(missing_ok=True)
 
 
 def read_task(model_dir: Path) -> str | None:
@@ -86,7 +94,16 @@ def read_task(model_dir: Path) -> str | None:
     Raises:
         UserError: it cannot be read.
     """
-    path = model_dir / TASK_FILE
+    return read_text(model_dir, TASK_FILE)
+
+
+def read_text(model_dir: Path, name: str) -> str | None:
+    """Returns the text of a file of a model directory, or None where there is no such file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    path = model_dir / name
     if not path.exists():
         return None
     try:

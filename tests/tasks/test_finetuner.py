@@ -23,7 +23,9 @@ SIZES = {
 }  # fmt: skip
 
 
-def make_model(dropout=0.0, micro_batches=1, jit_compile="off", factor=None, **options):
+def make_model(
+    dropout=0.0, micro_batches=1, jit_compile="off", factor=None, algorithm="adam", **options
+):
     sizes = SIZES | {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     config = ModelOptions(**sizes).resolve(vocab_size=60, max_seq_length=64)
     keras.utils.set_random_seed(1)
@@ -34,7 +36,10 @@ def make_model(dropout=0.0, micro_batches=1, jit_compile="off", factor=None, **o
         gradient_accumulation_steps=micro_batches,
         **options,
     )
-    model.compile(ElectraOptimizer(1e-2, rate_factor=factor), jit_compile=jit_compile)
+    optimizer = ElectraOptimizer(
+        1e-2, algorithm, rate_factor=factor, first_step=model.adaptation.first_step
+    )
+    model.compile(optimizer, jit_compile=jit_compile)
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -112,6 +117,16 @@ def test_layerwise_rates():
     assert paper("discriminator/layer_0/output_dense/kernel") == 0.5**12
     assert paper("discriminator/embeddings/layer_norm/gamma") == 0.5**13
     assert original("discriminator/embeddings_project/kernel") == 0.5**14
+
+
+def test_layerwise_rates_of_a_model():
+    """The paths are those that the variables really have."""
+    factor = layerwise_rate(0.5, 2, False)
+    rates = {v.path: factor(v.path) for v in make_model().weights}
+    assert [rate for path, rate in rates.items() if not path.startswith("discriminator/")] == [1, 1]
+    for part, rate in (("layer_1", 0.5), ("layer_0", 0.25), ("embeddings", 0.125)):
+        found = {r for path, r in rates.items() if path.startswith(f"discriminator/{part}")}
+        assert found == {rate}, part
 
 
 def test_the_factor_scales_the_update():
