@@ -1,4 +1,8 @@
-"""Evaluates a pre-trained model: python -m electra_keras.evaluate --model_dir=... --data_dir=..."""
+"""Evaluates a model, pre-trained or fine-tuned: python -m electra_keras.evaluate --model_dir=...
+
+A pre-trained one on TFRecords (--data_dir=..., --split); a fine-tuned one on the dev set of its run, or
+on another (--dev_file=..., or --data_dir=... with a dev file), read as that run's flags.cfg says.
+"""
 
 import dataclasses
 import json
@@ -8,7 +12,9 @@ from pathlib import Path
 
 from absl import flags
 
+from electra_keras import flags as option_flags
 from electra_keras.console import ProgressLine, UsageError, UserError, run_main
+from electra_keras.tasks.options import TaskOptions
 
 # isort: split
 # After electra_keras.console, which sets TensorFlow's log level.
@@ -17,12 +23,12 @@ from absl import logging
 from electra_keras.data.pipeline import open_records
 from electra_keras.data.records import find_records
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
+from electra_keras.tasks import running
 from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints, distribution, report, run_directory
 from electra_keras.training.evaluation import Evaluator
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Model directory to evaluate.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory, or globs, of TFRecords.")
 _SPLIT = flags.DEFINE_enum(
     "split", "validation", ["train", "validation"], "Split, where the directory has metadata."
 )
@@ -33,20 +39,64 @@ _SKIP = flags.DEFINE_bool("skip_bad_records", False, "Count and skip damaged rec
 _JSON = flags.DEFINE_bool("json", False, "Print the metrics as one JSON object.")
 
 
+# A fine-tuned model is evaluated on what these say; of pre-training only --data_dir means something.
+option_flags.define(TaskOptions)
+_OF_RECORDS = ("split", "eval_batches", "skip_bad_records")
+
+
 def main() -> int:
-    """Prints the metrics of a model on records; returns the exit code."""
-    if not _MODEL_DIR.value or not _DATA_DIR.value:
-        raise UsageError("--model_dir and --data_dir are needed: what to evaluate, and on what")
+    """Prints the metrics of a model; returns the exit code."""
+    if not _MODEL_DIR.value:
+        raise UsageError("--model_dir is needed: what to evaluate")
     model_dir = Path(_MODEL_DIR.value)
-    config = checkpoints.read_config(model_dir)
     if run_directory.read_task(model_dir) is not None:
-        raise UsageError(
-            f"{model_dir} is fine-tuned: its dev metrics stand in metrics.jsonl, and "
-            "electra_keras.predict says what it makes of other texts"
-        )
+        return evaluate_finetuned(model_dir)
+    others = option_flags.given(TaskOptions) - {"data_dir"}
+    if others:
+        raise UsageError(f"--{min(others)} is for fine-tuned models; {model_dir} is pre-trained")
+    return evaluate_pretrained(model_dir, flags.FLAGS.data_dir)
+
+
+def evaluate_finetuned(model_dir: Path) -> int:
+    """Prints the task's metrics."""
+    for name in _OF_RECORDS:
+        if flags.FLAGS[name].present:
+            raise UsageError(f"--{name} is for pre-trained models; {model_dir} is fine-tuned")
+    elsewhere = option_flags.given(TaskOptions) & {"data_dir", "dev_file"}
+    option_flags.read_flagfile(TaskOptions, model_dir / "flags.cfg")
+    if elsewhere:
+        flags.FLAGS.dev_share = None
+        if "dev_file" not in elsewhere:
+            flags.FLAGS.dev_file = None
+    options = option_flags.read(TaskOptions)
+    strategy = distribution.make_strategy("one_device")
+    with strategy.scope():
+        model, task, tokenizer = running.load_finetuned(model_dir, _CHECKPOINT.value, options.task)
+    examples = type(task).read(options, "dev", task)
+    features = task.features(examples, tokenizer)
+    progress = ProgressLine(len(features["lengths"]), "rows")
+    outputs = running.Predictor(strategy, model, _BATCH_SIZE.value).outputs(
+        features, progress.update
+    )
+    progress.clear()
+    metrics = task.evaluate(outputs, features, examples)
+    if _JSON.value:
+        print_json(metrics)
+    else:
+        print(f"{task.name}: {len(examples)} examples")
+        for name, value in metrics.items():
+            print(f"  {name:<20}{value:.4f}")
+    return 0
+
+
+def evaluate_pretrained(model_dir: Path, data_dir: str | None) -> int:
+    """Prints the metrics of both networks on records."""
+    if not data_dir:
+        raise UsageError("--data_dir is needed: a directory, or globs, of TFRecords")
+    config = checkpoints.read_config(model_dir)
     config.require_both(str(model_dir))
     vocabulary = Vocabulary.load(str(model_dir / "vocab.txt"))
-    records = find_records(_DATA_DIR.value, _SPLIT.value)
+    records = find_records(data_dir, _SPLIT.value)
     if records.max_seq_length > config.discriminator.max_position_embeddings:
         raise UserError(
             f"the records have length {records.max_seq_length}, but the model has only "
@@ -68,11 +118,15 @@ def main() -> int:
     metrics = evaluator.metrics(progress.update)
     progress.clear()
     if _JSON.value:
-        finite = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
-        print(json.dumps(finite))
+        print_json(metrics)
     else:
         report.print_metrics(metrics, records.metadata, sys.stdout)
     return 0
+
+
+def print_json(metrics: dict[str, float]) -> None:
+    """Prints one object; what is not finite is null."""
+    print(json.dumps({k: v if math.isfinite(v) else None for k, v in metrics.items()}))
 
 
 if __name__ == "__main__":

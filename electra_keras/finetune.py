@@ -10,16 +10,14 @@ from electra_keras.tasks.options import FineTuningOptions, TaskOptions
 # isort: split
 # After electra_keras.console, which sets TensorFlow's log level.
 import keras
-import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from electra_keras.config import ElectraConfig
-from electra_keras.tasks import running
-from electra_keras.tasks.classification import ClassificationTask
-from electra_keras.tasks.data.glue import GLUE_TASKS
+from electra_keras.tasks import registry, running
 from electra_keras.tasks.features import FeatureFeed
 from electra_keras.tasks.finetuner import FineTuner, layerwise_rate
+from electra_keras.tasks.interface import Task
 from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints, distribution, run_directory
 from electra_keras.training.loop import Trainer
@@ -51,8 +49,11 @@ def main() -> int:
     config = read_encoder(init_from)
     checkpoint = checkpoints.find_checkpoint(init_from, options.checkpoint)
     vocabulary = Vocabulary.load(str(init_from / "vocab.txt"))
-    train, dev, task = read_data(task_options, options.double_unordered)
-    options = options.resolve(task.name, len(train))
+    task, examples = read_data(task_options)
+    tokenizer = running.make_tokenizer(config, vocabulary)
+    features = {name: task.features(part, tokenizer) for name, part in examples.items()}
+    log_data(task, features)
+    options = options.resolve(task.default_epochs, len(features["train"]["lengths"]))
     distribution.check_batches(options, strategy.num_replicas_in_sync)
     with strategy.scope():
         model = FineTuner(
@@ -72,25 +73,21 @@ def main() -> int:
         model.optimizer.build(model.trainable_variables)
         if not options.random_weights:
             checkpoints.assign_arrays(model.encoder.weights, checkpoint)
-    tokenizer = running.make_tokenizer(config, vocabulary)
-    features = {
-        name: task.features(part, tokenizer) for name, part in (("train", train), ("dev", dev))
-    }
-    log_data(task, features)
-
     chief = distribution.is_chief(strategy)
     if chief:
         run_directory.prepare(model_dir, config, vocabulary, options, task.to_json())
-        flagfile = option_flags.to_flagfile(task_options, options)
+        unused = registry.unused_options(type(task))
+        flagfile = option_flags.to_flagfile(task_options, options, leave_out=unused)
         checkpoints.write_file(model_dir / "flags.cfg", flagfile)
+    inputs = ("input_ids", "segment_ids", "lengths", *task.targets)
     feed = FeatureFeed(
-        {name: values for name, values in features["train"].items() if name != "truncated"},
+        {name: features["train"][name] for name in inputs},
         options.train_batch_size,
         options.seed,
         options.train_steps,
     )
     predictor = running.Predictor(strategy, model, options.eval_batch_size)
-    validation = running.TaskValidation(task, predictor, features["dev"])
+    validation = running.TaskValidation(task, predictor, features["dev"], examples["dev"])
     trainer = Trainer(strategy, model, options, model_dir, feed, validation)
     if trainer.restore():
         logging.info("resuming at step %d", trainer.step)
@@ -103,7 +100,7 @@ def main() -> int:
     log_run(strategy, model, options)
     exit_code = trainer.run()
     if chief and trainer.step >= options.train_steps:
-        report(trainer, task, predictor.outputs(features["dev"]), features["dev"]["labels"])
+        report(trainer, validation)
     return exit_code
 
 
@@ -117,40 +114,26 @@ def read_encoder(init_from: Path) -> ElectraConfig:
     return dataclasses.replace(config, generator=None, embedding_sharing="all")
 
 
-def read_data(
-    options: TaskOptions, double_unordered: bool
-) -> tuple[list, list, ClassificationTask]:
-    """Returns training examples, dev examples and the task that they make."""
-    if options.task != "classification" and options.task not in GLUE_TASKS:
-        raise UsageError(
-            f"unknown --task={options.task}: choose classification, or one of {', '.join(GLUE_TASKS)}"
-        )
-    if options.task in GLUE_TASKS and (options.multi_label or options.regression):
-        raise UsageError(
-            f"--multi_label and --regression are for --task=classification: {options.task} has its kind"
-        )
-    train = running.read_split(options, "train")
-    kind = "multi_label" if options.multi_label else "single_label"
-    if options.regression or options.task == "STS-B":
-        kind = "regression"
-    task = ClassificationTask.of_data(
-        options.task, kind, train, options.max_seq_length, options.truncation
-    )
-    dev = running.read_split(options, "dev", task)
-    return running.both_orders(train) if double_unordered else train, dev, task
+def read_data(options: TaskOptions) -> tuple[Task, dict[str, list]]:
+    """Returns the task that the training examples make, and the examples of "train" and "dev"."""
+    family = registry.find_family(options.task)
+    strangers = option_flags.given(TaskOptions) & registry.unused_options(family)
+    if strangers:
+        raise UsageError(f"--{min(strangers)} says nothing to --task={options.task}")
+    train = family.read(options, "train")
+    task = family.of_data(options, train)
+    dev = family.read(options, "dev", task)
+    return task, {"train": task.training_examples(options, train), "dev": dev}
 
 
-def log_data(task: ClassificationTask, features: dict) -> None:
-    """Logs the labels, and how many texts are cut."""
-    logging.info(
-        "%s, %s%s", task.name, task.kind.replace("_", " "),
-        f" of {len(task.labels)}: {', '.join(task.labels[:8])}" if task.labels else "",
-    )  # fmt: skip
+def log_data(task: Task, features: dict) -> None:
+    """Logs what the task is, how much there is of it, and how much is cut."""
+    logging.info("%s", task.describe())
     for name, arrays in features.items():
         logging.info(
-            "%s: %d examples, %.0f tokens on the average, %.1f%% cut to %d",
+            "%s: %d rows, %.0f tokens on the average, %.1f%% cut",
             name, len(arrays["lengths"]), arrays["lengths"].mean(),
-            100 * arrays["truncated"].mean(), task.max_seq_length,
+            100 * arrays["truncated"].mean(),
         )  # fmt: skip
 
 
@@ -165,16 +148,15 @@ def log_run(strategy: tf.distribute.Strategy, model: FineTuner, options: FineTun
     )
 
 
-def report(
-    trainer: Trainer, task: ClassificationTask, outputs: np.ndarray, labels: np.ndarray
-) -> None:
+def report(trainer: Trainer, validation: running.TaskValidation) -> None:
     """Prints the best metrics, where there are any, and says if the last model failed."""
     if trainer.best is not None:
-        print(f"{task.name}: best dev metrics, step {trainer.best['step']} of {trainer.step}")
+        step = trainer.best["step"]
+        print(f"{validation.task.name}: best dev metrics, step {step} of {trainer.step}")
         for name, value in trainer.best.items():
             if name != "step":
-                print(f"  {name:<12}{value:.4f}")
-    if task.failed(outputs, labels):
+                print(f"  {name:<20}{value:.4f}")
+    if validation.failed():
         logging.warning(
             "this run failed: the model gives every dev example the same answer. Try another --seed, a "
             "lower --learning_rate, a longer --warmup_ratio, or more epochs"

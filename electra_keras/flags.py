@@ -4,9 +4,12 @@ import dataclasses
 import types
 import typing
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any, TypeVar
 
 from absl import flags
+
+from electra_keras.console import UserError, reason
 
 Options = TypeVar("Options")
 
@@ -55,6 +58,25 @@ def given(cls: type) -> set[str]:
     """Returns the names of those options of a dataclass that are on the command line."""
     names = [field.name for field in dataclasses.fields(cls)]
     return {name for name in names if flags.FLAGS[name].present}
+
+
+def read_flagfile(cls: type, path: Path) -> None:
+    """Sets the options of a dataclass that are not on the command line as a flagfile has them.
+
+    Lines of other options are passed over.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    missing = {field.name for field in dataclasses.fields(cls)} - given(cls)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
+    for line in lines:
+        name, _, value = line.removeprefix("--").partition("=")
+        if line.startswith("--") and name in missing:
+            flags.FLAGS[name].parse(value)
 
 
 def to_flagfile(*options: Any, leave_out: Collection[str] = ()) -> str:

@@ -1,9 +1,8 @@
 """Classification and regression of texts and pairs of texts: settings, head, predictions, scores."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
@@ -13,9 +12,13 @@ from electra_keras.config import EncoderConfig, matches
 from electra_keras.console import UsageError, UserError
 from electra_keras.modeling.layers import DropoutNoise, dropout
 from electra_keras.tasks.data.examples import TextExample
-from electra_keras.tasks.data.glue import GLUE_TASKS, STS_RANGE
+from electra_keras.tasks.data.glue import GLUE_TASKS, STS_RANGE, write_submission
+from electra_keras.tasks.features import Features
+from electra_keras.tasks.interface import settings_from_json, settings_to_json
 from electra_keras.tasks.metrics.classification import GLUE_METRICS, METRICS
+from electra_keras.tasks.options import InputOptions, TaskOptions
 from electra_keras.tasks.packing import TRUNCATIONS, pack
+from electra_keras.tasks.reading import read_texts, read_texts_to_classify
 from electra_keras.text.tokenizer import Tokenizer
 
 # Texts that are tokenized at a time.
@@ -47,22 +50,34 @@ class ClassificationTask:
     truncation: str
     metrics: tuple[str, ...]
 
+    targets: ClassVar = ("labels",)
+
+    @property
+    def default_epochs(self) -> int:
+        """The original's (configure_finetuning.py)."""
+        return 10 if self.name in ("RTE", "STS-B") else 3
+
     @classmethod
-    def of_data(
-        cls,
-        name: str,
-        kind: str,
-        examples: Sequence[TextExample],
-        max_seq_length: int,
-        truncation: str,
-    ) -> Self:
+    def read(cls, options: TaskOptions, split: str, task: Self | None = None) -> list[TextExample]:
+        """Reads the examples of a split; with a task, only its labels are allowed."""
+        if options.task in GLUE_TASKS and (options.multi_label or options.regression):
+            raise UsageError(
+                "--multi_label and --regression are for --task=classification: "
+                f"{options.task} has its kind"
+            )
+        return read_texts(options, split, task.labels if task and task.labels else None)
+
+    @classmethod
+    def of_data(cls, options: TaskOptions, examples: Sequence[TextExample]) -> Self:
         """Returns the task that training examples make: their labels are found in them.
 
         Raises:
-            UsageError: a length too short, or fewer than two classes.
+            UsageError: fewer than two classes.
         """
-        if max_seq_length < 8:
-            raise UsageError(f"--max_seq_length must be at least 8: {max_seq_length}")
+        name = options.task
+        kind = "multi_label" if options.multi_label else "single_label"
+        if options.regression or name == "STS-B":
+            kind = "regression"
         labels: tuple[str, ...] = ()
         label_range = (0.0, 1.0)
         if kind == "regression":
@@ -86,13 +101,35 @@ class ClassificationTask:
             }[kind]
         )
         pairs = examples[0].text_b is not None
+        length = options.max_seq_length or 128
         return cls(
-            name, kind, labels, label_range, pairs, max_seq_length, truncation, tuple(metrics)
+            name, kind, labels, label_range, pairs, length, options.truncation, tuple(metrics)
         )
 
+    def describe(self) -> str:
+        """Returns the kind and the labels, for the log."""
+        some = ", ".join(self.labels[:8]) + (", ..." if len(self.labels) > 8 else "")
+        return f"{self.name}, {self.kind.replace('_', ' ')}" + (
+            f" of {len(self.labels)}: {some}" if self.labels else ""
+        )
+
+    def training_examples(
+        self, options: TaskOptions, examples: Sequence[TextExample]
+    ) -> list[TextExample]:
+        """Returns the examples, with --double_unordered also with their texts exchanged."""
+        if not options.double_unordered:
+            return list(examples)
+        if not self.pairs:
+            raise UsageError("--double_unordered is for pairs of texts")
+        exchanged = [
+            dataclasses.replace(example, text_a=example.text_b, text_b=example.text_a)
+            for example in examples
+        ]
+        return [*examples, *exchanged]
+
     def to_json(self) -> str:
-        """Returns the settings as indented JSON, the family of the task first."""
-        return json.dumps({"family": "classification"} | dataclasses.asdict(self), indent=2) + "\n"
+        """Returns the settings as indented JSON."""
+        return settings_to_json("classification", self)
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Self:
@@ -101,15 +138,7 @@ class ClassificationTask:
         Raises:
             UserError: it is something else; names `where`.
         """
-        try:
-            values = json.loads(text)
-            if values.pop("family") != "classification":
-                raise ValueError("another family of tasks")
-            task = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(
-                f"{where} holds no settings of a classification task: {error}"
-            ) from error
+        task = settings_from_json(cls, "classification", text, where)
         fine = (
             task.kind in KINDS
             and task.truncation in TRUNCATIONS
@@ -190,7 +219,9 @@ class ClassificationTask:
         exponentials = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
-    def predictions(self, outputs: np.ndarray) -> list[dict[str, Any]]:
+    def predictions(
+        self, outputs: np.ndarray, features: Features, examples: Sequence[TextExample]
+    ) -> list[dict[str, Any]]:
         """Returns what is said of each example: `label` and `probabilities`, `labels`, or `score`."""
         scores = self.scores(outputs.astype(np.float64))
         if self.kind == "regression":
@@ -205,13 +236,11 @@ class ClassificationTask:
                 rows.append({"label": self.labels[int(row.argmax())], **named})
         return rows
 
-    def evaluate(self, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """Returns the task's metrics, the loss too.
-
-        Args:
-            outputs: [n, classes], the head's.
-            labels: as `features` returned them.
-        """
+    def evaluate(
+        self, outputs: np.ndarray, features: Features, examples: Sequence[TextExample]
+    ) -> dict[str, float]:
+        """Returns the task's metrics, the loss too, from outputs [n, classes]."""
+        labels = features["labels"]
         losses = element_loss(self.kind, tf.constant(outputs), tf.constant(labels))
         predicted, gold = self.scores(outputs.astype(np.float64)), labels
         if self.kind == "single_label":
@@ -221,17 +250,39 @@ class ClassificationTask:
         metrics = {name: METRICS[name](gold, predicted) for name in self.metrics}
         return metrics | {"loss": float(np.mean(losses))}
 
-    def failed(self, outputs: np.ndarray, labels: np.ndarray) -> bool:
+    def failed(
+        self, outputs: np.ndarray, features: Features, examples: Sequence[TextExample]
+    ) -> bool:
         """Whether all examples get the same answer although their labels differ.
 
-        Such a run ended at the majority class (facts A24). Arguments as of `evaluate`.
+        Such a run ended at the majority class (facts A24).
         """
+        labels = features["labels"]
         answers = {
             "single_label": lambda: outputs.argmax(axis=1),
             "multi_label": lambda: outputs > 0,
             "regression": lambda: outputs,
         }[self.kind]()
         return len(np.unique(answers, axis=0)) == 1 < len(np.unique(labels, axis=0))
+
+    # --- prediction's files ---------------------------------------------------------------------
+
+    def read_inputs(self, options: InputOptions) -> list[TextExample]:
+        """Reads a table, lines of text, or a GLUE task's file."""
+        return read_texts_to_classify(options, self.name, self.pairs)
+
+    def write_submission(
+        self,
+        directory: str,
+        split: str,
+        examples: Sequence[TextExample],
+        rows: Sequence[dict[str, Any]],
+    ) -> str:
+        """Writes the file that gluebenchmark.com takes."""
+        if self.name not in GLUE_TASKS:
+            raise UsageError(f"--submission_dir: {self.name} is none of GLUE's tasks")
+        values = [row["score" if self.kind == "regression" else "label"] for row in rows]
+        return write_submission(directory, self.name, split, examples, values)
 
 
 def element_loss(kind: str, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -79,6 +79,10 @@ def evaluation_batches(
     """Yields the indexes and the arrays of batches of examples of like length, no longer than they.
 
     The padding beyond the longest example of a batch is cut off, to a multiple of 8.
+
+    Args:
+        features: `input_ids`, `segment_ids` [n, length], `lengths` [n].
+        batch_size: examples.
     """
     order = np.argsort(features["lengths"], kind="stable")
     for start in range(0, len(order), batch_size):

@@ -11,11 +11,21 @@ class TaskOptions:
     """What is fine-tuned: the task, its data, and how texts become inputs."""
 
     task: str | None = option(
-        None, "A GLUE task (CoLA, SST-2, ...), or 'classification' for data of your own."
+        None,
+        "A GLUE task (CoLA, SST-2, ...); classification, question_answering or tagging for data of "
+        "your own; or module:Class, a task of your own.",
     )
     data_dir: str | None = option(None, "Directory of train, dev and test files.")
     train_file: str | None = option(None, "In place of the one in data_dir.")
     dev_file: str | None = option(None, "In place of the one in data_dir.")
+    dev_share: float | None = option(
+        None,
+        "Hold out this share of the training file in place of a dev file; articles stay whole.",
+    )
+    max_seq_length: int | None = option(
+        None, "Tokens per input; default 128, question_answering 512, the original's."
+    )
+    # Classification.
     text_columns: str = option(
         "text", "One or two columns, by comma: names in the header, keys of JSONL, or numbers."
     )
@@ -24,17 +34,76 @@ class TaskOptions:
     multi_label: bool = option(False, "An example may have any number of labels.")
     label_separator: str = option(",", "Between the labels of a multi-label example.")
     regression: bool = option(False, "Labels are numbers.")
-    max_seq_length: int = option(128, "Tokens per input; longer texts are cut.")
     truncation: str = option(
         "head", "What stays of a text that is too long.", ("head", "tail", "head_tail")
     )
+    double_unordered: bool = option(
+        False, "Train on pairs in both orders, as the original does on MRPC and STS-B."
+    )
+    # Question answering and tagging.
+    stride: int | None = option(
+        None,
+        "Tokens from a window of a long text to the next; default 128 for questions, half of "
+        "max_seq_length for tagging.",
+    )
+    answer_head: str = option(
+        "electra",
+        "The original's, whose end depends on the start and which has a classifier for questions "
+        "without answer; or plain, BERT's two logits for a token.",
+        ("electra", "plain"),
+    )
+    max_query_length: int = option(64, "Tokens of a question; the rest is cut.")
+    max_answer_length: int = option(30, "Tokens of an answer.")
+    beam_size: int = option(20, "Starts, and ends for each, that are looked at for answers.")
+    null_threshold: float | None = option(
+        None,
+        "No answer is given where the null odds are above; default -2.75, the original's, and 0 "
+        "with the plain head.",
+    )
+    word_column: int = option(0, "Of CoNLL files: the column of the words, from 0.")
+    tag_column: int = option(-1, "Of CoNLL files: the column of the tags; -1 is the last.")
+    tag_scheme: str = option("BIOES", "Tags that the model learns.", ("BIO", "BIOES"))
 
     def __post_init__(self) -> None:
-        require(bool(self.task), "--task is missing: a GLUE task, or classification")
+        require(
+            bool(self.task),
+            "--task is missing: a GLUE task, classification, question_answering ...",
+        )
         require(
             not (self.multi_label and self.regression),
             "--multi_label and --regression contradict each other",
         )
+        require(
+            self.dev_share is None or self.dev_file is None,
+            "--dev_share and --dev_file contradict each other: give one",
+        )
+        require(
+            self.max_seq_length is None or self.max_seq_length >= 8,
+            f"--max_seq_length must be at least 8: {self.max_seq_length}",
+        )
+        for name in ("stride", "max_query_length", "max_answer_length", "beam_size"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"--{name} must be at least 1: {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class InputOptions:
+    """What a fine-tuned model is to make predictions for."""
+
+    input: str = option(
+        "-",
+        "File; - is standard input. Classification: .tsv, .csv, .jsonl with --text_columns, else a "
+        "text a line (a pair: two, parted by a tab). Questions: SQuAD .json, MRQA .jsonl, else JSON "
+        "lines of question and context. Tagging: a text a line, or with --word_column a CoNLL file.",
+    )
+    text_columns: str = option("text", "One or two columns of a table, by comma.")
+    id_column: str | None = option(None, "Column of a table's ids; default: counted from 0.")
+    header: bool = option(True, "TSV and CSV files begin with the columns' names.")
+    word_column: int | None = option(
+        None, "The input is a CoNLL file with the words in this column, from 0."
+    )
+    glue_dir: str | None = option(None, "A GLUE task's directory, in place of --input.")
+    split: str = option("test", "With --glue_dir: which of its files.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +111,7 @@ class FineTuningOptions(RunOptions):
     """One fine-tuning run; None takes the original's value (configure_finetuning.py)."""
 
     num_train_epochs: float | None = option(
-        None, "Passes over the training examples; default 3, RTE and STS-B 10."
+        None, "Passes over the training examples; default 3, RTE and STS-B 10, questions 2."
     )
     checkpoint: str = option("best", "Of --init_from: best, latest, or a step.")
     random_weights: bool = option(
@@ -57,9 +126,6 @@ class FineTuningOptions(RunOptions):
     loss_reduction: str = option(
         "mean", "Of a batch's losses; the original's code sums.", ("mean", "sum")
     )
-    double_unordered: bool = option(
-        False, "Train on pairs in both orders, as the original does on MRPC and STS-B."
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,12 +139,12 @@ class FineTuningOptions(RunOptions):
         )
         require(0 < self.layerwise_lr_decay <= 1, "--layerwise_lr_decay must be in (0, 1]")
 
-    def resolve(self, task: str, num_examples: int) -> "FineTuningOptions":
+    def resolve(self, default_epochs: int, num_examples: int) -> "FineTuningOptions":
         """Returns a copy with the steps, rates and batch sizes filled in.
 
         Args:
-            task: decides the epochs.
-            num_examples: to train on.
+            default_epochs: of the task.
+            num_examples: rows to train on.
 
         Raises:
             UsageError: fewer examples than a batch holds.
@@ -88,7 +154,7 @@ class FineTuningOptions(RunOptions):
             num_examples >= batch_size,
             f"--train_batch_size={batch_size} is more than the {num_examples} training examples",
         )
-        epochs = self.num_train_epochs or (10 if task in ("RTE", "STS-B") else 3)
+        epochs = self.num_train_epochs or default_epochs
         train_steps = self.train_steps or max(1, round(num_examples // batch_size * epochs))
         ratio = 0.1 if self.warmup_ratio is None else self.warmup_ratio
         return dataclasses.replace(

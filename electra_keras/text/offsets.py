@@ -52,6 +52,24 @@ def row_ids(splits: tf.Tensor) -> tf.Tensor:
     return tf.cumsum(begun)[:-1]
 
 
+class CodePointTable:
+    """A small number for every code point, in the graph.
+
+    Args:
+        values: int8 [0x110000].
+    """
+
+    def __init__(self, values: np.ndarray) -> None:
+        # Most pages of the code space are alike: the graph holds 50 kB of them instead of 1.1 MB.
+        pages, page_of = np.unique(values.reshape(-1, _PAGE), axis=0, return_inverse=True)
+        self._pages, self._page_of = pages.ravel(), page_of.astype(np.int32).ravel()
+
+    def lookup(self, codes: tf.Tensor) -> tf.Tensor:
+        """Returns the values of code points, int32 of any shape, as int32."""
+        page = tf.gather(self._page_of, codes // _PAGE)
+        return tf.cast(tf.gather(self._pages, page * _PAGE + codes % _PAGE), tf.int32)
+
+
 class SourceCharacters:
     """Finds the spans of tokens, by the number of characters that each source character gives.
 
@@ -75,9 +93,7 @@ class SourceCharacters:
         otherwise = [_SPACE if is_whitespace(char) else _ACCENT for char in kept]
         effects = np.full(0x110000, _DROPPED, np.int8)
         effects[[ord(char) for char in kept]] = np.where(given, given, otherwise)
-        # Most pages of the code space are alike: the graph holds 50 kB of them instead of 1.1 MB.
-        pages, page_of = np.unique(effects.reshape(-1, _PAGE), axis=0, return_inverse=True)
-        self._pages, self._page_of = pages.ravel(), page_of.astype(np.int32).ravel()
+        self._effects = CodePointTable(effects)
 
     def spans(self, codes: tf.RaggedTensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns where tokens start and end.
@@ -90,9 +106,7 @@ class SourceCharacters:
         Returns:
             Starts and ends, int32 [tokens].
         """
-        code = codes.flat_values
-        page = tf.gather(self._page_of, code // _PAGE)
-        effect = tf.cast(tf.gather(self._pages, page * _PAGE + code % _PAGE), tf.int32)
+        effect = self._effects.lookup(codes.flat_values)
         position = tf.ragged.range(tf.cast(codes.row_lengths(), tf.int32)).flat_values
 
         # A group is a character and what follows, up to the next that gives characters or is space.

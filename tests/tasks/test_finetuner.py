@@ -170,9 +170,9 @@ def test_a_run_that_gives_one_answer_has_failed(kind, same, different):
         "classification", kind, labels, (0.0, 1.0), False, 16, "head", ("f1",)
     )
     gold = np.array([[0, 1], [1, 0]]) if kind == "multi_label" else np.array([0, 1])
-    assert task.failed(np.array(same), gold)
-    assert not task.failed(np.array(different), gold)
-    assert not task.failed(np.array(same), gold[[0, 0]])  # there is one answer
+    assert task.failed(np.array(same), {"labels": gold}, [])
+    assert not task.failed(np.array(different), {"labels": gold}, [])
+    assert not task.failed(np.array(same), {"labels": gold[[0, 0]]}, [])  # there is one answer
 
 
 def feed(steps, examples=10, batch=4):

@@ -1,0 +1,99 @@
+"""The families of tasks by name, and tasks of one's own."""
+
+import importlib
+import json
+
+from electra_keras.console import UsageError
+from electra_keras.tasks.classification import ClassificationTask
+from electra_keras.tasks.data.glue import GLUE_TASKS
+from electra_keras.tasks.interface import Task
+from electra_keras.tasks.question_answering import QuestionAnsweringTask
+from electra_keras.tasks.tagging import TaggingTask
+
+FAMILIES: dict[str, type[Task]] = {
+    "classification": ClassificationTask,
+    "question_answering": QuestionAnsweringTask,
+    "tagging": TaggingTask,
+}
+# Options of `TaskOptions` that only some families read.
+FAMILY_OPTIONS = {
+    ClassificationTask: {
+        "text_columns",
+        "label_column",
+        "header",
+        "multi_label",
+        "label_separator",
+        "regression",
+        "truncation",
+        "double_unordered",
+    },
+    QuestionAnsweringTask: {
+        "stride",
+        "answer_head",
+        "max_query_length",
+        "max_answer_length",
+        "beam_size",
+        "null_threshold",
+    },
+    TaggingTask: {"stride", "word_column", "tag_column", "tag_scheme"},
+}
+
+
+def find_family(task: str) -> type[Task]:
+    """Returns the class of a task.
+
+    Args:
+        task: a value of --task.
+
+    Raises:
+        UsageError: there is none of that name, or it cannot be imported.
+    """
+    if task in GLUE_TASKS:
+        return ClassificationTask
+    if task in FAMILIES:
+        return FAMILIES[task]
+    module, colon, name = task.partition(":")
+    if not colon:
+        raise UsageError(
+            f"unknown --task={task}: choose {', '.join(FAMILIES)}, one of GLUE's "
+            f"({', '.join(GLUE_TASKS)}), or module:Class"
+        )
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"--task={task} cannot be imported: {error}") from error
+
+
+def unused_options(family: type[Task]) -> set[str]:
+    """Returns the options of `TaskOptions` that a family does not read; a task of one's own may
+    read any.
+    """
+    if family not in FAMILY_OPTIONS:
+        return set()
+    return set().union(*FAMILY_OPTIONS.values()) - FAMILY_OPTIONS[family]
+
+
+def family_of_settings(text: str, where: str, task: str | None = None) -> type[Task]:
+    """Returns the class of the settings in a task.json.
+
+    What a directory holds is data: it names one of the families here. Code that it asks for must be
+    named by who runs it.
+
+    Args:
+        text: of task.json.
+        where: its path.
+        task: the value of --task, where there is one.
+
+    Raises:
+        UsageError: it belongs to a task of one's own that --task does not name.
+    """
+    if task is not None and ":" in task:
+        return find_family(task)
+    try:
+        family = json.loads(text)["family"]
+        return FAMILIES[family]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UsageError(
+            f"{where} is of no task of this library; if it is one of your own, name it: "
+            "--task=module:Class"
+        ) from error
