@@ -241,6 +241,9 @@ class RunOptions:
     save_steps: int = option(1000, "Steps between checkpoints.")
     keep_checkpoints: int = option(3, "Checkpoints to keep, besides the best one.")
     eval_steps: int = option(1000, "Steps between evaluations of the validation split; 0: none.")
+    early_stopping_patience: int = option(
+        0, "Stop after so many evaluations in a row without a new best one; 0: never."
+    )
     eval_batch_size: int | None = option(None, "Examples per validation batch, over all replicas.")
     log_steps: int = option(100, "Steps between log lines, summaries and metrics.jsonl records.")
     histogram_steps: int = option(0, "Steps between weight histograms in TensorBoard; 0: none.")
@@ -261,8 +264,14 @@ class RunOptions:
         ):  # fmt: skip
             value = getattr(self, name)
             require(value is None or value >= 1, f"--{name} must be at least 1")
-        for name in ("eval_steps", "histogram_steps", "weight_decay", "lr_end"):
+        for name in (
+            "eval_steps", "early_stopping_patience", "histogram_steps", "weight_decay", "lr_end",
+        ):  # fmt: skip
             require(getattr(self, name) >= 0, f"--{name} must not be negative")
+        require(
+            not self.early_stopping_patience or self.eval_steps > 0,
+            "--early_stopping_patience counts evaluations, and --eval_steps=0 makes none",
+        )
         for name in ("learning_rate", "max_runtime", "peak_teraflops", "max_grad_norm"):
             value = getattr(self, name)
             require(value is None or value > 0, f"--{name} must be above 0")

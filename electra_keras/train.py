@@ -116,8 +116,7 @@ def main() -> int:
         logging.info("weights from %s, optimizer fresh", path)
     log_run(strategy, model, options, train_source)
     exit_code = trainer.run()
-    finished = trainer.step >= options.train_steps
-    if finished and trainer.best is not None and evaluator is not None:
+    if trainer.finished and trainer.best is not None and evaluator is not None:
         print_report(trainer, evaluator, train_records, sys.stdout if chief else io.StringIO())
     return exit_code
 

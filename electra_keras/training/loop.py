@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from electra_keras.console import ProgressLine, UserError, format_duration
+from electra_keras.console import ProgressLine, UsageError, UserError, format_duration
 from electra_keras.options import RunOptions
 from electra_keras.training.checkpoints import CheckpointStore, write_file
 from electra_keras.training.collapse import CollapseWatch
@@ -66,9 +66,13 @@ class Trainer:
         self.window = np.zeros(model.report_size + len(_EXTRAS))  # sums since the last log record
         self.window_steps = 0
         self.best: dict[str, float] | None = None
+        self.stale_evaluations = 0  # since the best one
+        self.total_seconds = 0.0  # in `run`, of all processes that have worked on it
         self.profiling = False
         # Not part of the state: how many steps of this window were timed, and how long they took.
         self.timed_steps, self.seconds = 0, 0.0
+        if options.early_stopping_patience and validation is None:
+            raise UsageError("--early_stopping_patience needs data to evaluate on")
 
     # --- state ----------------------------------------------------------------------------------
 
@@ -82,6 +86,9 @@ class Trainer:
             self.window = np.array(state["window"])
             self.window_steps = state["window_steps"]
             self.best = state["best"]
+            # Checkpoints of earlier versions have neither.
+            self.stale_evaluations = state.get("stale_evaluations", 0)
+            self.total_seconds = state.get("seconds", 0.0)
             if self.watch is not None:
                 self.watch.restore(state["watch"])
         return True
@@ -96,11 +103,23 @@ class Trainer:
                 "window": self.window.tolist(),
                 "window_steps": self.window_steps,
                 "best": self.best,
+                "stale_evaluations": self.stale_evaluations,
+                "seconds": self.total_seconds + time.monotonic() - self.started,
                 "watch": self.watch.state() if self.watch is not None else None,
             }
         )
 
     # --- the loop -------------------------------------------------------------------------------
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether `early_stopping_patience` has ended the run."""
+        return 0 < self.options.early_stopping_patience <= self.stale_evaluations
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.step >= self.options.train_steps or self.stopped_early
 
     def run(self) -> int:
         """Trains to the end, or to a request to stop; returns the exit code.
@@ -110,17 +129,17 @@ class Trainer:
                 is not finite.
         """
         options = self.options
-        if self.step >= options.train_steps:
-            logging.info("nothing to train: step %d of %d", self.step, options.train_steps)
+        if self.finished:
+            logging.info("nothing to train: %s", self._progress_made())
             return 0
         self.summaries = SummaryWriter(self.model_dir, self.step) if self.chief else None
         self.progress = ProgressLine(options.train_steps, "steps", start=self.step)
         run_steps = self.step_function()
         profile = options.profile_range()
-        started, first_step = time.monotonic(), True
+        self.started, first_step = time.monotonic(), True
         with StopRequest(options.max_runtime) as stop:
             iterator = self.batches()
-            while self.step < options.train_steps:
+            while not self.finished:
                 if profile and self.step == profile[0] and self.chief:
                     tf.profiler.experimental.start(str(self.model_dir / "logs" / "train"))
                     self.profiling = True
@@ -132,7 +151,7 @@ class Trainer:
                     self.progress.clear()
                     raise self.feed.explain(error) from error
                 if first_step:
-                    logging.info("first step after %.1f s", time.monotonic() - started)
+                    logging.info("first step after %.1f s", time.monotonic() - self.started)
                     first_step = False
                 else:
                     self.seconds += time.monotonic() - begun
@@ -143,7 +162,7 @@ class Trainer:
                 self._events()
                 # Votes of all workers, so that all stop at the same step.
                 votes = rows[-1, -1] * self.strategy.num_replicas_in_sync
-                if votes > 0 and self.step < options.train_steps:
+                if votes > 0 and not self.finished:
                     self.save()
                     self._close()
                     self._wait_for_all()
@@ -155,10 +174,22 @@ class Trainer:
         self.save()
         self._close()
         self._wait_for_all()
-        logging.info(
-            "trained to step %d in %s", self.step, format_duration(time.monotonic() - started)
-        )
+        if self.stopped_early:
+            logging.info("%s", self._progress_made())
+        elapsed = time.monotonic() - self.started
+        self.total_seconds += elapsed
+        logging.info("trained to step %d in %s", self.step, format_duration(elapsed))
         return 0
+
+    def _progress_made(self) -> str:
+        text = f"step {self.step} of {self.options.train_steps}"
+        if not self.stopped_early:
+            return text
+        best = "the best" if self.best is None else f"that of step {self.best['step']}"
+        return (
+            f"stopped early at {text}: the last {self.stale_evaluations} evaluations were no better "
+            f"than {best} (--early_stopping_patience={self.options.early_stopping_patience})"
+        )
 
     def _wait_for_all(self) -> None:
         """Returns when every worker is here: the chief's files are then complete."""
@@ -334,6 +365,7 @@ class Trainer:
         better = self.validation.is_better(metrics, self.best)
         if better:
             self.best = {"step": self.step, **metrics}
+        self.stale_evaluations = 0 if better else self.stale_evaluations + 1
         self.validation.show(self.summaries, self.step)
         if self.chief:
             self.summaries.scalars("validation", self.step, metrics)
