@@ -11,6 +11,7 @@ import tensorflow as tf
 from electra_keras.config import EncoderConfig, matches
 from electra_keras.console import UsageError, UserError
 from electra_keras.modeling.layers import DropoutNoise, dropout
+from electra_keras.tasks.class_weights import class_weights
 from electra_keras.tasks.data.examples import TextExample
 from electra_keras.tasks.data.glue import GLUE_TASKS, STS_RANGE, write_submission
 from electra_keras.tasks.features import Features
@@ -39,6 +40,8 @@ class ClassificationTask:
         max_seq_length: tokens per input, special ones included.
         truncation: what stays of a long text, as in `packing.pack`.
         metrics: keys of `METRICS`; the first one chooses the best checkpoint.
+        class_weights: of each label in the training loss, as in `class_weights.class_weights`; none:
+            all weigh the same.
     """
 
     name: str
@@ -49,6 +52,7 @@ class ClassificationTask:
     max_seq_length: int
     truncation: str
     metrics: tuple[str, ...]
+    class_weights: tuple[float, ...] = ()
 
     targets: ClassVar = ("labels",)
 
@@ -102,16 +106,34 @@ class ClassificationTask:
         )
         pairs = examples[0].text_b is not None
         length = options.max_seq_length or 128
+        weights: tuple[float, ...] = ()
+        if options.class_weights is not None:
+            if kind == "regression":
+                raise UsageError("--class_weights is for classes: this is a regression")
+            gold = [e.label if isinstance(e.label, tuple) else (e.label,) for e in examples]
+            weights = class_weights(options.class_weights, labels, gold, kind == "multi_label")
         return cls(
-            name, kind, labels, label_range, pairs, length, options.truncation, tuple(metrics)
+            name,
+            kind,
+            labels,
+            label_range,
+            pairs,
+            length,
+            options.truncation,
+            tuple(metrics),
+            weights,
         )
 
     def describe(self) -> str:
         """Returns the kind and the labels, for the log."""
         some = ", ".join(self.labels[:8]) + (", ..." if len(self.labels) > 8 else "")
-        return f"{self.name}, {self.kind.replace('_', ' ')}" + (
+        text = f"{self.name}, {self.kind.replace('_', ' ')}" + (
             f" of {len(self.labels)}: {some}" if self.labels else ""
         )
+        if not self.class_weights:
+            return text
+        few = ", ".join(f"{weight:.3g}" for weight in self.class_weights[:8])
+        return f"{text}; weights {few}" + (", ..." if len(self.class_weights) > 8 else "")
 
     def training_examples(
         self, options: TaskOptions, examples: Sequence[TextExample]
@@ -149,6 +171,8 @@ class ClassificationTask:
             and all(matches(label, str) for label in task.labels)
             and len(task.label_range) == 2
             and all(matches(bound, float) for bound in task.label_range)
+            and len(task.class_weights) in (0, len(task.labels))
+            and all(matches(weight, float) for weight in task.class_weights)
         )
         if not fine:
             raise UserError(f"{where} holds an impossible value")
@@ -207,7 +231,7 @@ class ClassificationTask:
 
     def make_head(self, encoder: EncoderConfig) -> "ClassificationHead":
         """Returns the head for an encoder."""
-        return ClassificationHead(encoder, self.kind, max(1, len(self.labels)))
+        return ClassificationHead(encoder, self.kind, max(1, len(self.labels)), self.class_weights)
 
     def scores(self, outputs: np.ndarray) -> np.ndarray:
         """Turns the head's outputs [n, classes] into probabilities, or the task's numbers [n]."""
@@ -285,22 +309,33 @@ class ClassificationTask:
         return write_submission(directory, self.name, split, examples, values)
 
 
-def element_loss(kind: str, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns the loss of each example [n] from outputs [n, classes]."""
+def element_loss(
+    kind: str, outputs: tf.Tensor, labels: tf.Tensor, weights: Sequence[float] = ()
+) -> tf.Tensor:
+    """Returns the loss of each example [n] from outputs [n, classes].
+
+    `weights` are those of the classes, or none: see `class_weights.class_weights`.
+    """
     if kind == "regression":
         return tf.square(outputs[:, 0] - labels)
     if kind == "multi_label":
-        losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=outputs)
+        losses = tf.nn.weighted_cross_entropy_with_logits(
+            labels, outputs, tf.constant(weights or (1.0,), tf.float32)
+        )
         return tf.reduce_sum(losses, axis=-1)
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=outputs)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=outputs)
+    return losses * tf.gather(tf.constant(weights, tf.float32), labels) if weights else losses
 
 
 class ClassificationHead(keras.layers.Layer):
     """Dropout on the vector of [CLS], and one linear layer (D7.35): no hidden layer."""
 
-    def __init__(self, encoder: EncoderConfig, kind: str, outputs: int) -> None:
+    def __init__(
+        self, encoder: EncoderConfig, kind: str, outputs: int, class_weights: Sequence[float] = ()
+    ) -> None:
         super().__init__(name="task_head")
         self.rate, self.kind = encoder.hidden_dropout_prob, kind
+        self.class_weights = tuple(class_weights)
         self.output_dense = keras.layers.Dense(outputs, name="output_dense")
         self.output_dense.build((None, encoder.hidden_size))
         self.built = True
@@ -316,4 +351,5 @@ class ClassificationHead(keras.layers.Layer):
         self, hidden: tf.Tensor, batch: Mapping[str, tf.Tensor], noise: DropoutNoise | None
     ) -> tf.Tensor:
         """Returns the loss of each example, [batch]."""
-        return element_loss(self.kind, self(hidden, batch, noise=noise), batch["labels"])
+        outputs = self(hidden, batch, noise=noise)
+        return element_loss(self.kind, outputs, batch["labels"], self.class_weights)

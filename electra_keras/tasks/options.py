@@ -40,6 +40,9 @@ class TaskOptions:
     double_unordered: bool = option(
         False, "Train on pairs in both orders, as the original does on MRPC and STS-B."
     )
+    class_weights: str | None = option(
+        None, "balanced, or label=weight pairs by comma: how much each class counts in the loss."
+    )
     # Question answering and tagging.
     stride: int | None = option(
         None,

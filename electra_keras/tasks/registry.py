@@ -26,6 +26,7 @@ FAMILY_OPTIONS = {
         "regression",
         "truncation",
         "double_unordered",
+        "class_weights",
     },
     QuestionAnsweringTask: {
         "stride",
