@@ -107,7 +107,7 @@ class TextEncoder(tf.Module):
         """
         vocabulary = self.tokenizer.vocabulary
         texts = tf.ensure_shape(texts, [None])  # a server does not look at it
-        first = self._beginnings(texts, self._tokenize_whole)
+        first = self.first_tokens(texts)
         if find_masks:
             first = self._join_masks(texts, first)
         rows = first[0].nrows()
@@ -119,8 +119,7 @@ class TextEncoder(tf.Module):
             first = _first_tokens(first, tf.minimum(wanted, capacity))
             tokens = first
         else:
-            pairs = tf.ensure_shape(pairs, [None])
-            second = self._beginnings(pairs, self._tokenize_whole)
+            second = self.first_tokens(pairs)
             wanted_second = second[0].row_lengths()
             has_pair = tf.cast(wanted_second > 0, tf.int64)
             room = capacity - has_pair
@@ -176,6 +175,14 @@ class TextEncoder(tf.Module):
         if whole:
             return self._ids_of_whole(texts)[0]
         return self._beginnings(texts, self._ids_of_whole)[0]
+
+    def all_tokens(self, texts: tf.Tensor) -> Tokens:
+        """Returns ids, starts and ends of the tokens of texts, strings [batch]."""
+        return self._tokenize_whole(tf.ensure_shape(texts, [None]))
+
+    def first_tokens(self, texts: tf.Tensor) -> Tokens:
+        """Returns the same; of long texts perhaps not all, but more than the largest bucket holds."""
+        return self._beginnings(tf.ensure_shape(texts, [None]), self._tokenize_whole)
 
     def _beginnings(self, texts: tf.Tensor, tokenize: Callable[[tf.Tensor], Tokens]) -> Tokens:
         """Returns tokens of texts; of long ones perhaps only the first, but enough.

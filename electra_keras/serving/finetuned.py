@@ -1,6 +1,7 @@
-"""The signatures of fine-tuned models: classes and numbers of texts."""
+"""Exports of fine-tuned models, and the signatures of classifiers and regressors."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,9 +23,12 @@ from electra_keras.serving.signatures import (
     pair_request,
     text_request,
 )
+from electra_keras.serving.windowed import AnswerSignatures, TagSignatures
 from electra_keras.tasks import running
 from electra_keras.tasks.classification import ClassificationTask
 from electra_keras.tasks.finetuner import FineTuner
+from electra_keras.tasks.question_answering import QuestionAnsweringTask
+from electra_keras.tasks.tagging import TaggingTask
 from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints
 
@@ -51,7 +55,8 @@ def make_servable(
     """
     with networks.precision(precision):
         model, task, tokenizer = running.load_finetuned(model_dir, which)
-    if not isinstance(task, ClassificationTask):
+    family = _SIGNATURES.get(type(task))
+    if family is None:
         raise UserError(f"{model_dir}: a model of the task {task.name} cannot be exported")
     config = dataclasses.replace(model.config, max_seq_length=task.max_seq_length)
     sizes = choose_buckets(config, buckets)
@@ -64,15 +69,12 @@ def make_servable(
     if quantize == "int8":
         quantization.quantize(layers)
     encoder = TextEncoder(tokenizer, sizes)
-    signatures = ClassificationSignatures(model, task, encoder).all()
+    signatures = family(model, task, encoder).all()
     checkpoint = checkpoints.find_checkpoint(model_dir, which)
     settings = {
         "source": str(checkpoint),
         "step": checkpoints.read_state(checkpoint)["step"],
-        "task": task.name,
-        "kind": task.kind,
-        "labels": task.labels,
-        "truncation": task.truncation,
+        "task": json.loads(task.to_json()),
         "precision": precision,
         "quantize": quantize,
         "lower_case": tokenizer.lower_case,
@@ -84,7 +86,7 @@ def make_servable(
 
 
 class _Tokenizer(NamedTuple):
-    """The two things that a task's `encode` asks of a tokenizer; `tokenize` is one graph for all calls."""
+    """What a task's `encode` asks of a tokenizer, as one graph for all calls."""
 
     vocabulary: Vocabulary
     encoder: TextEncoder
@@ -193,3 +195,10 @@ class ClassificationSignatures:
             "lengths": tf.reduce_sum(input_mask, axis=1),
         }
         return self.model.head(self.model.encoder(input_ids, input_mask, segment_ids), batch)
+
+
+_SIGNATURES = {
+    ClassificationTask: ClassificationSignatures,
+    QuestionAnsweringTask: AnswerSignatures,
+    TaggingTask: TagSignatures,
+}

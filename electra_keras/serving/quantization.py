@@ -10,7 +10,7 @@ from electra_keras.serving.signatures import Servable
 # Below this many weights a kernel saves nothing worth an error (the head of one logit, for one).
 _SMALLEST = 4096
 # Outputs that follow from the text or the task, and not from the weights; but for fill_mask's tokens.
-_GIVEN = ("tokens", "labels")
+_GIVEN = ("tokens", "labels", "words")
 
 
 def quantize(layers: Iterable[keras.layers.Layer]) -> int:

@@ -72,6 +72,20 @@ def pair_request(texts: Sequence[str]) -> Request:
     }
 
 
+def question_request(texts: Sequence[str]) -> Request:
+    """Returns a request of questions and contexts: the first words of each text, and the others."""
+    words = [text.split() for text in texts]
+    begins = [min(4, (len(row) + 1) // 2) for row in words]
+    parts = {
+        "question": [row[:begin] for row, begin in zip(words, begins, strict=True)],
+        "context": [row[begin:] for row, begin in zip(words, begins, strict=True)],
+    }
+    return {
+        key: np.array([" ".join(row).encode() for row in rows], object)
+        for key, rows in parts.items()
+    }
+
+
 def mask_request(texts: Sequence[str]) -> Request:
     """Returns a request of the texts with the word in the middle masked."""
     words = [text.split() or ["x"] for text in texts]
@@ -90,6 +104,7 @@ def ids_request(encoder: TextEncoder, texts: Request) -> Request:
 
 TEXT_INPUTS = {"text": tf.TensorSpec([None], tf.string)}
 PAIR_INPUTS = TEXT_INPUTS | {"text_pair": tf.TensorSpec([None], tf.string)}
+QUESTION_INPUTS = {key: tf.TensorSpec([None], tf.string) for key in ("question", "context")}
 ID_INPUTS = {
     key: tf.TensorSpec([None, None], tf.int32) for key in ("input_ids", "input_mask", "segment_ids")
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from electra_keras.interop import google, model_directory
-from electra_keras.serving import archive, finetuned, pretrained
+from electra_keras.serving import archive, finetuned, pretrained, windowed
 from electra_keras.serving.signatures import Servable
 from tests.interop.models import GOOGLE
 from tests.runs import run
@@ -51,12 +51,15 @@ def native(export):
 def finetuned_exports(tmp_path_factory):
     """An export of every kind of fine-tuned model, by the names of finetuned_models.TASKS."""
     exports = {}
-    for name, task in finetuned_models.TASKS.items():
-        directory = tmp_path_factory.mktemp(name)
-        finetuned_models.write(task, directory / "model")
-        servable = finetuned.make_servable(directory / "model", buckets=list(map(str, BUCKETS)))
-        path = archive.write_version(servable, directory / "export", 1)
-        exports[name] = Export(directory / "model", path, servable, "")
+    with pytest.MonkeyPatch.context() as patch:
+        # So few that the graph must take some turns over the windows of the texts.
+        patch.setattr(windowed, "_TOKENS_AT_A_TIME", 4 * BUCKETS[-1])
+        for name, task in finetuned_models.TASKS.items():
+            directory = tmp_path_factory.mktemp(name)
+            finetuned_models.write(task, directory / "model")
+            servable = finetuned.make_servable(directory / "model", buckets=list(map(str, BUCKETS)))
+            path = archive.write_version(servable, directory / "export", 1)
+            exports[name] = Export(directory / "model", path, servable, "")
     return exports
 
 

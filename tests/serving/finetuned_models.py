@@ -7,6 +7,8 @@ import numpy as np
 from electra_keras.config import ElectraConfig, EncoderConfig
 from electra_keras.tasks.classification import ClassificationTask
 from electra_keras.tasks.finetuner import FineTuner
+from electra_keras.tasks.question_answering import QuestionAnsweringTask
+from electra_keras.tasks.tagging import TaggingTask
 from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints
 from tests.interop.models import GOOGLE
@@ -31,19 +33,38 @@ TASKS = {
     "classify_pair": classification("single_label", True, "head_tail"),
     "multi_label": classification("multi_label", False, "tail"),
     "regress": classification("regression", True, "head"),
+    "answer": QuestionAnsweringTask(
+        "question_answering", True, "electra", LENGTH, 8, 6, 7, 20, -7.0
+    ),
+    "answer_plain": QuestionAnsweringTask(
+        "question_answering", False, "plain", LENGTH, 8, 6, 7, 4, 0.0
+    ),
+    "tag": TaggingTask("tagging", ("O", "B-PER", "I-PER", "B-ört"), "BIO", LENGTH, 16),
 }
 # What a reader of UTF-8 files would have in place of TEXTS.
-READABLE = [t if isinstance(t, str) else t.decode("utf-8", "ignore") for t in TEXTS]
+READABLE = [t if isinstance(t, str) else t.decode("utf-8", "replace") for t in TEXTS]
+
+# One for each of TEXTS; the last one is cut.
+QUESTIONS = [
+    "the one?",
+    "",
+    "¿Où 中?",
+    "is\x00 it",
+    "where",
+    "one two three four five six seven",
+]
 
 
 def write(task, directory):
     """Writes what electra_keras.finetune would: a run directory with one checkpoint."""
     model = FineTuner(CONFIG, task.make_head, task.max_seq_length)
     rng = np.random.default_rng(1)
+    # Vectors of large weights and small biases differ from token to token.
     arrays = {
-        v.path: rng.normal(float(v.path.endswith("gamma")), 0.3, v.shape).astype(np.float32)
+        v.path: rng.normal(v.path.endswith("gamma"), 0.3 if len(v.shape) > 1 else 0.02, v.shape)
         for v in model.weights
     }
+    arrays = {path: array.astype(np.float32) for path, array in arrays.items()}
     checkpoint = directory / "checkpoints" / "step-00000003"
     checkpoint.mkdir(parents=True)
     checkpoints.write_arrays(checkpoint, "weights", arrays)
@@ -51,6 +72,13 @@ def write(task, directory):
     (directory / "config.json").write_text(CONFIG.to_json())
     (directory / "task.json").write_text(task.to_json())
     VOCABULARY.save(str(directory / "vocab.txt"))
+
+
+def default_of(name):
+    """The signature that an export answers by default."""
+    return {"classify_pair": "classify", "multi_label": "classify", "answer_plain": "answer"}.get(
+        name, name
+    )
 
 
 def requests(name):
@@ -61,6 +89,11 @@ def requests(name):
         "input_mask": [[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 0]],
         "segment_ids": [[0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 0]],
     }
-    text = {"text": texts} | ({"text_pair": texts[::-1]} if TASKS[name].pairs else {})
-    signature = "regress" if name == "regress" else "classify"
+    signature = default_of(name)
+    if signature == "answer":
+        text = {"question": QUESTIONS, "context": texts}
+    elif getattr(TASKS[name], "pairs", False):
+        text = {"text": texts, "text_pair": texts[::-1]}
+    else:
+        text = {"text": texts}
     return {"serving_default": text, signature: text, f"{signature}_ids": ids}

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from electra_keras.console import UsageError
-from electra_keras.serving import finetuned, quantization
+from electra_keras.serving import finetuned, quantization, windowed
 from tests.runs import error_of, run
 from tests.serving import finetuned_models
-from tests.serving.finetuned_models import READABLE, TASKS, requests
+from tests.serving.finetuned_models import QUESTIONS, READABLE, TASKS, default_of, requests
 from tests.serving.native import NativeModel
 from tests.serving.test_export import warmup_logs
 from tests.serving.test_native import assert_same, expected, run_python, to_json
@@ -18,6 +18,7 @@ from tests.serving.texts import BUCKETS
 # isort: split
 import tensorflow as tf
 
+CLASSIFIERS = [name for name in TASKS if default_of(name) in ("classify", "regress")]
 ASKED = [(name, signature) for name in TASKS for signature in requests(name)]
 
 
@@ -40,7 +41,8 @@ def native_answers(finetuned_exports):
 def test_the_cpp_loader_gives_what_python_gives(finetuned_exports, native_answers, name, signature):
     reference = expected(finetuned_exports[name], signature, requests(name)[signature])
     assert_same(native_answers[name, signature], reference)
-    assert len(reference["truncated"]) == len(next(iter(requests(name)[signature].values())))
+    rows = len(next(iter(requests(name)[signature].values())))
+    assert {len(value) for value in reference.values()} == {rows}
 
 
 # Runs the command's main once for each model, in one process.
@@ -61,14 +63,20 @@ def predictions(finetuned_exports, tmp_path_factory):
     directory = tmp_path_factory.mktemp("inputs")
     arguments = []
     for name, task in TASKS.items():
-        path = directory / f"{name}.jsonl"
-        rows = zip(READABLE, READABLE[::-1], strict=True)
-        with path.open("w") as file:
-            file.writelines(json.dumps({"text": a, "text_pair": b}) + "\n" for a, b in rows)
-        columns = "text,text_pair" if task.pairs else "text"
-        arguments.append(
-            f"--model_dir={finetuned_exports[name].model_dir} --input={path} --text_columns={columns}"
-        )
+        path = directory / f"{name}.{'txt' if name == 'tag' else 'jsonl'}"
+        if name == "tag":
+            # White space is no word, be it the end of a line or not.
+            lines = [text.replace("\n", " ") for text in READABLE]
+        else:
+            columns = {"question": QUESTIONS, "context": READABLE}
+            if default_of(name) != "answer":
+                columns = {"text": READABLE, "text_pair": READABLE[::-1]}
+            rows = zip(*columns.values(), strict=True)
+            lines = [json.dumps(dict(zip(columns, row, strict=True))) for row in rows]
+        path.write_text("".join(f"{line}\n" for line in lines))
+        columns = "text,text_pair" if getattr(task, "pairs", False) else "text"
+        model_dir = finetuned_exports[name].model_dir
+        arguments.append(f"--model_dir={model_dir} --input={path} --text_columns={columns}")
     lines = run_python(["-c", _PREDICT, *arguments])
     begins = [i for i, line in enumerate(lines) if line == "--"] + [len(lines)]
     return {
@@ -77,8 +85,8 @@ def predictions(finetuned_exports, tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_an_export_answers_as_predict_does(native_answers, predictions, name):
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classes_are_those_of_predict(native_answers, predictions, name):
     answer, rows = native_answers[name, "serving_default"], predictions[name]
     assert len(rows) == len(answer["truncated"]) == len(READABLE)
     for i, row in enumerate(rows):
@@ -98,14 +106,81 @@ def test_an_export_answers_as_predict_does(native_answers, predictions, name):
             assert answer["probability"][i] == max(answer["probabilities"][i])
 
 
-def test_answers_differ_from_text_to_text(native_answers):
+@pytest.mark.parametrize("name", ["answer", "answer_plain"])
+def test_answers_are_those_of_predict(native_answers, predictions, name):
+    answer, rows = native_answers[name, "answer"], predictions[name]
+    assert len(rows) == len(READABLE)
+    for i, row in enumerate(rows):
+        assert row.get("truncated", False) == answer["truncated"][i]
+        assert answer["answer"][i] == row["answer"]
+        span = answer["start"][i], answer["end"][i]
+        assert span == (row.get("start", 0), row.get("end", 0))
+        assert READABLE[i][slice(*span)] == row["answer"]
+        assert answer["null_odds"][i] == pytest.approx(row["null_odds"], abs=1e-5)
+        best = row["best"][0] if row["best"] else {"text": "", "start": 0, "end": 0, "score": -1e9}
+        assert answer["best_answer"][i] == best["text"]
+        assert (answer["best_start"][i], answer["best_end"][i]) == (best["start"], best["end"])
+        assert answer["score"][i] == pytest.approx(best["score"], abs=1e-5)
+    # Of those with a context all have a best span; not all have an answer if there are null odds.
+    found = [bool(text) for text in answer["answer"]]
+    assert [bool(text) for text in answer["best_answer"]] == [True, False, True, True, True, False]
+    assert 0 < sum(found) < 4 if name == "answer" else sum(found) == 4
+    assert answer["truncated"] == [False] * 5 + [True]
+
+
+def test_tags_are_those_of_predict(native_answers, predictions):
+    answer, rows = native_answers["tag", "tag"], predictions["tag"]
+    assert answer["length"] == [len(row["words"]) for row in rows]
+    for i, row in enumerate(rows):
+        length = answer["length"][i]
+        for key, name in (("words", "text"), ("tags", "tag"), ("starts", "start"), ("ends", "end")):
+            assert answer[key][i][:length] == [word[name] for word in row["words"]]
+            assert not any(answer[key][i][length:])
+        probabilities = [word["probability"] for word in row["words"]]
+        np.testing.assert_allclose(answer["probabilities"][i][:length], probabilities, atol=1e-5)
+    assert answer["words"][0][:7] == ["The", "cat", "sat", "on", "the", "mat", "."]
+    assert answer["length"][4] == 120  # in several windows
+    assert len({tag for tags in answer["tags"] for tag in tags}) > 2
+
+
+def test_classes_differ_from_text_to_text(native_answers):
     """Or the tests above would say little."""
-    for name in TASKS:
+    for name in CLASSIFIERS:
         answer = native_answers[name, "serving_default"]
         key = "score" if name == "regress" else "probabilities"
         assert np.ptp(np.array(answer[key]), axis=0).max() > 0.1
         assert answer["truncated"].count(True) in (1, 2)
     assert 0 < sum(native_answers["multi_label", "classify"]["length"]) < 4 * len(READABLE)
+
+
+def test_ids_answer_as_text_does(finetuned_exports):
+    """The inputs that the graph makes of a text, sent as ids, give the text's own answer."""
+    vocabulary = finetuned_models.VOCABULARY
+    words = ["one", "is", "the", "two", "on", "a", "three"]
+    tokens = ["[CLS]", *words[:2], "[SEP]", *words[2:], "[SEP]"]
+    ids = {
+        "input_ids": [[vocabulary.ids[token] for token in tokens]],
+        "input_mask": [[1] * len(tokens)],
+        "segment_ids": [[0] * 4 + [1] * 6],
+    }
+    for name in ("answer", "answer_plain"):
+        text = {"question": [" ".join(words[:2])], "context": [" ".join(words[2:])]}
+        by_text, by_ids = (
+            expected(finetuned_exports[name], signature, inputs)
+            for signature, inputs in (("answer", text), ("answer_ids", ids))
+        )
+        for key in ("score", "null_odds"):
+            np.testing.assert_allclose(by_ids[key], by_text[key], atol=1e-5)
+        first, last = by_ids["best_start"][0], by_ids["best_end"][0]
+        assert by_text["best_answer"][0].decode() == " ".join(tokens[first : last + 1])
+    one = {key: [value[0][:3] + value[0][-1:]] for key, value in ids.items()}
+    one["segment_ids"] = [[0] * 4]
+    by_text = expected(finetuned_exports["tag"], "tag", {"text": ["one is"]})
+    by_ids = expected(finetuned_exports["tag"], "tag_ids", one)
+    assert by_ids["tags"][0, 1:3].tolist() == by_text["tags"][0].tolist()
+    np.testing.assert_allclose(
+        by_ids["probabilities"][0, 1:3], by_text["probabilities"][0], atol=1e-5
+    )
 
 
 def test_a_pair_without_second_text_keeps_its_sep(finetuned_exports):
@@ -137,7 +212,8 @@ def test_warmup_has_every_signature_and_bucket(finetuned_exports, name):
         request = log.predict_log.request
         signature = request.model_spec.signature_name
         inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
-        assert not native.run(signature, inputs)["truncated"].any()
+        outputs = native.run(signature, inputs)
+        assert signature == "tag" or not outputs["truncated"].any()
         if "input_ids" in inputs:
             length = inputs["input_ids"].shape[1]
         else:  # each word is one token
@@ -145,6 +221,21 @@ def test_warmup_has_every_signature_and_bucket(finetuned_exports, name):
             length = min(b for b in BUCKETS if b >= 1 + words + len(inputs))
         seen.add((signature, length))
     assert seen == {(s.name, bucket) for s in export.servable.signatures for bucket in BUCKETS}
+
+
+def test_windows_are_read_some_at_a_time(finetuned_exports, monkeypatch):
+    """The answers do not depend on how many; more than one window at a time is what a text needs."""
+    for name in ("answer", "tag"):
+        export, inputs = finetuned_exports[name], requests(name)["serving_default"]
+        at_once = expected(export, "serving_default", inputs)
+        for tokens in (1, 100, 333):
+            monkeypatch.setattr(windowed, "_TOKENS_AT_A_TIME", tokens)
+            for key, value in expected(export, "serving_default", inputs).items():
+                if value.dtype.kind == "f":
+                    np.testing.assert_allclose(value, at_once[key], atol=1e-5)
+                else:
+                    np.testing.assert_array_equal(value, at_once[key])
+        monkeypatch.undo()
 
 
 # --- Smaller weights, and bad use ----------------------------------------------------------------
@@ -173,7 +264,7 @@ def test_the_command_says_what_int8_costs_and_what_it_wrote(finetuned_exports, t
     assert "sequence buckets 16, 32; serving_default is classify" in stdout
     assert "  classify(text, text_pair)" in stdout
     described = json.loads((tmp_path / "1" / "assets.extra" / "export.json").read_text())
-    assert described["labels"] == list(finetuned_models.ANIMALS)
+    assert described["task"]["labels"] == list(finetuned_models.ANIMALS)
     assert described["source"].endswith("step-00000003") and described["step"] == 3
 
 
