@@ -2,6 +2,7 @@
 
     python -m electra_keras.serving.client --url=http://localhost:8501 "A text." "Another text."
     python -m electra_keras.serving.client --url=grpc://localhost:8500 --signature=fill_mask "A [MASK]."
+    python -m electra_keras.serving.client --model=squad --question="Who sat?" "The cat sat on the mat."
 
 REST needs nothing but Python, and this file nothing else of the library, so it can be copied. gRPC needs
 `pip install tensorflow-serving-api==2.21.0`.
@@ -182,20 +183,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", type=int, help="default: the newest")
     parser.add_argument("--signature", default="serving_default")
     parser.add_argument("--text_pair", action="append", help="once for each text")
+    parser.add_argument(
+        "--question", action="append", help="once for each text, in which the answer is looked for"
+    )
     parser.add_argument("text", nargs="*", help="default: the lines of the standard input")
     options = parser.parse_args(arguments)
-    inputs = {"text": options.text or [line.rstrip("\n") for line in sys.stdin]}
+    texts = options.text or [line.rstrip("\n") for line in sys.stdin]
+    inputs = {"text": texts}
     if options.text_pair:
         inputs["text_pair"] = options.text_pair
-        if len(options.text_pair) != len(inputs["text"]):
-            parser.error(f"{len(inputs['text'])} texts need as many --text_pair")
+    if options.question:
+        if options.text_pair:
+            parser.error("--question and --text_pair are of different models: give one")
+        inputs = {"question": options.question, "context": texts}
+    for key, values in inputs.items():
+        if len(values) != len(texts):
+            parser.error(f"{len(texts)} texts need as many --{key}")
     try:
         client = Client(options.url, options.model, options.version)
         outputs = client.predict(options.signature, **inputs)
     except ServingError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    for row in range(len(inputs["text"])):
+    for row in range(len(texts)):
         answer = {key: values[row] for key, values in outputs.items()}
         print(json.dumps(answer, ensure_ascii=False))
     return 0

@@ -11,15 +11,17 @@ import pytest
 from electra_keras.serving import client
 from electra_keras.serving.client import Client, ServingError
 from tests.runs import REPOSITORY
+from tests.serving import finetuned_models
 from tests.serving.conftest import requests
 from tests.serving.test_native import assert_same, expected
 from tests.serving.texts import TEXTS
 
 
 @pytest.fixture(scope="module")
-def ports(export):
+def ports(export, finetuned_exports):
+    others = [f"{name}={other.path}" for name, other in finetuned_exports.items()]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.serving.stand_in", str(export.path)],
+        [sys.executable, "-m", "tests.serving.stand_in", str(export.path), *others],
         cwd=REPOSITORY,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
         stdin=subprocess.PIPE,
@@ -43,6 +45,13 @@ def test_every_signature(export, url):
     for signature, inputs in requests().items():
         answer = Client(url).predict(signature, **inputs)
         assert_same(answer, expected(export, signature, inputs))
+
+
+@pytest.mark.parametrize("name", finetuned_models.TASKS)
+def test_every_signature_of_fine_tuned_models(finetuned_exports, url, name):
+    for signature, inputs in finetuned_models.requests(name).items():
+        answer = Client(url, model=name).predict(signature, **inputs)
+        assert_same(answer, expected(finetuned_exports[name], signature, inputs))
 
 
 def test_text_may_be_str_or_bytes_and_hold_a_lone_surrogate(url):
@@ -96,12 +105,17 @@ def test_command_line(url, capsys):
     pair = [f"--url={url}", "--signature=replaced_tokens_pair", "--text_pair=b", "a"]
     assert client.main(pair) == 0
     assert json.loads(capsys.readouterr().out)["text_index"][:2] == [0, 1]
+    question = [f"--url={url}", "--model=answer_plain", "--question=where", "one two three"]
+    assert client.main(question) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert "one two three"[answer["start"] : answer["end"]] == answer["answer"] != ""
     assert client.main([f"--url={url}", "--signature=x", "a"]) == 1
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
-    with pytest.raises(SystemExit) as stopped:
-        client.main([*pair, "c"])
-    assert stopped.value.code == 2
+    for bad in ([*pair, "c"], [*question, "c"], [*question, "--text_pair=b"]):
+        with pytest.raises(SystemExit) as stopped:
+            client.main(bad)
+        assert stopped.value.code == 2
 
 
 def test_rest_needs_neither_tensorflow_nor_this_library(ports, tmp_path):
