@@ -296,6 +296,15 @@ class RunOptions:
         if self.profile_steps is not None:
             self.profile_range()
 
+    def is_finished(self, step: int, stale_evaluations: int) -> bool:
+        """Whether nothing is left to train.
+
+        Args:
+            step: of the run.
+            stale_evaluations: made since the best one.
+        """
+        return step >= self.train_steps or (0 < self.early_stopping_patience <= stale_evaluations)
+
     def profile_range(self) -> tuple[int, int] | None:
         """Returns (first, last) step to profile, or None."""
         if self.profile_steps is None:

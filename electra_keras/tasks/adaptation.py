@@ -218,4 +218,4 @@ def load_merged(variables: Sequence[keras.Variable], model_dir: Path, checkpoint
         )
     arrays = arrays if lora is None else merge_lora(arrays, lora)
     own = [variable for variable in variables if not is_lora(variable.path)]
-    checkpoints.assign_arrays(own, checkpoint, arrays)
+    checkpoints.assign_arrays(own, arrays, checkpoint)

@@ -126,6 +126,9 @@ class FineTuningOptions(RunOptions):
     original_layer_decay: bool = option(
         False, "One power more of the decay below the head, as the original's code has it."
     )
+    num_trials: int = option(
+        1, "Runs with the seeds seed, seed + 1, ..., each in trial-SEED of model_dir."
+    )
     loss_reduction: str = option(
         "mean", "Of a batch's losses; the original's code sums.", ("mean", "sum")
     )
@@ -141,6 +144,11 @@ class FineTuningOptions(RunOptions):
             "--num_train_epochs must be above 0",
         )
         require(0 < self.layerwise_lr_decay <= 1, "--layerwise_lr_decay must be in (0, 1]")
+        require(self.num_trials >= 1, "--num_trials must be at least 1")
+        require(
+            self.num_trials == 1 or self.eval_steps > 0,
+            "--num_trials compares dev metrics, and --eval_steps=0 makes none",
+        )
 
     def resolve(self, default_epochs: int, num_examples: int) -> "FineTuningOptions":
         """Returns a copy with the steps, rates and batch sizes filled in.

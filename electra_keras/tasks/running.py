@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -14,6 +13,7 @@ from absl import logging
 from electra_keras.config import ElectraConfig
 from electra_keras.console import UserError
 from electra_keras.interop.weights import known_casing
+from electra_keras.tasks.adaptation import load_merged
 from electra_keras.tasks.features import Features, evaluation_batches
 from electra_keras.tasks.finetuner import FineTuner
 from electra_keras.tasks.interface import Outputs, Task
@@ -148,10 +148,5 @@ def load_finetuned(
     task = family_of_settings(text, where, task_name).from_json(text, where)
     vocabulary = Vocabulary.load(str(model_dir / "vocab.txt"))
     model = FineTuner(config, task.make_head, task.max_seq_length)
-    checkpoints.assign_arrays(model.weights, checkpoints.find_checkpoint(model_dir, which))
+    load_merged(model.weights, model_dir, checkpoints.find_checkpoint(model_dir, which))
     return model, task, make_tokenizer(config, vocabulary)
-
-
-def count_parameters(variables: Sequence[keras.Variable]) -> int:
-    """Returns how many numbers variables hold."""
-    return sum(math.prod(variable.shape) for variable in variables)

@@ -287,21 +287,18 @@ def find_checkpoint(model_dir: Path, which: str = "best") -> Path:
 
 
 def assign_arrays(
-    variables: Sequence[keras.Variable],
-    checkpoint: Path,
-    arrays: Mapping[str, np.ndarray] | None = None,
+    variables: Sequence[keras.Variable], arrays: Mapping[str, np.ndarray], checkpoint: Path
 ) -> None:
     """Fills variables, by their paths, from a checkpoint's weights; what else it holds is left.
 
     Args:
         variables: to fill.
-        checkpoint: the directory.
-        arrays: its weights, where they have been read.
+        arrays: the weights by path.
+        checkpoint: where they were read, for errors.
 
     Raises:
         UserError: one is missing, or has another shape.
     """
-    arrays = read_arrays(checkpoint, "weights") if arrays is None else arrays
     for variable in variables:
         array = arrays.get(variable.path)
         if array is None:

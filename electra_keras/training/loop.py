@@ -69,8 +69,9 @@ class Trainer:
         self.stale_evaluations = 0  # since the best one
         self.total_seconds = 0.0  # in `run`, of all processes that have worked on it
         self.profiling = False
-        # Not part of the state: how many steps of this window were timed, and how long they took.
-        self.timed_steps, self.seconds = 0, 0.0
+        # Not part of the state: how many steps of this window were timed, and how long they took; the
+        # exit code that a request to stop asked for at the very end, when nothing was left to stop.
+        self.timed_steps, self.seconds, self.late_exit_code = 0, 0.0, 0
         if options.early_stopping_patience and validation is None:
             raise UsageError("--early_stopping_patience needs data to evaluate on")
 
@@ -112,14 +113,14 @@ class Trainer:
     # --- the loop -------------------------------------------------------------------------------
 
     @property
-    def stopped_early(self) -> bool:
-        """Whether `early_stopping_patience` has ended the run."""
-        return 0 < self.options.early_stopping_patience <= self.stale_evaluations
-
-    @property
     def finished(self) -> bool:
         """Whether there is nothing left to train."""
-        return self.step >= self.options.train_steps or self.stopped_early
+        return self.options.is_finished(self.step, self.stale_evaluations)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether `early_stopping_patience` has ended the run."""
+        return self.finished and self.step < self.options.train_steps
 
     def run(self) -> int:
         """Trains to the end, or to a request to stop; returns the exit code.
@@ -174,6 +175,7 @@ class Trainer:
         self.save()
         self._close()
         self._wait_for_all()
+        self.late_exit_code = stop.exit_code_after(votes)
         if self.stopped_early:
             logging.info("%s", self._progress_made())
         elapsed = time.monotonic() - self.started

@@ -12,7 +12,7 @@ from electra_keras.options import RunOptions
 from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints
 
-TASK_FILE, ADAPTATION_FILE = "task.json", "adaptation.json"
+TASK_FILE, ADAPTATION_FILE, TRIAL_FILE = "task.json", "adaptation.json", "trial.json"
 # Fields of ElectraConfig that a converted model may have by default only.
 _NOT_RECORDED = ("max_seq_length", "mask_prob", "lower_case", "strip_accents")
 
@@ -48,7 +48,8 @@ def prepare(
             for name in ("checkpoints", "logs"):
                 if (model_dir / name).exists():
                     shutil.rmtree(model_dir / name)
-            for name in ("metrics.jsonl", "config.json", "vocab.txt", TASK_FILE, ADAPTATION_FILE):
+            files = ("metrics.jsonl", "config.json", "vocab.txt")
+            for name in (*files, TASK_FILE, ADAPTATION_FILE, TRIAL_FILE):
                 (model_dir / name).unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"cannot delete the run in {model_dir}: {error.strerror}") from error
