@@ -11,6 +11,11 @@ turns, cell by cell, so that whatever else the machine does falls on all alike:
     hf_model                 fast tokenizer and ElectraForPreTraining in inference mode: no pipeline
     hf_pipeline              pipeline("feature-extraction"), batched, tensors out; as export_vectors
 
+With the --model_dir of a fine-tuned model these are (its head has no counterpart in Hugging Face):
+
+    export                   its serving_default: classify, regress, answer (to a question of 8 words), tag
+    predict                  what electra_keras.predict does, without reading and writing
+
 Prints a line of JSON per cell and contender: p50, p95 and p99 of a call in milliseconds, texts per
 second; then the peak memory of each process. Nothing else may run on the machine.
 """
@@ -31,8 +36,10 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 CONTENDERS = ("export", "export_vectors", "keras", "hf_model", "hf_pipeline")
+CONTENDERS_FINETUNED = ("export", "predict")
 # A cell: texts of so many words, so many in a call, so many threads that call.
 WORDS = {"short": 8, "long": 110}
+QUESTION_WORDS = 8
 BATCHES, CALLERS = (1, 8, 32), (1, 2, 4, 8)
 Answer = Callable[[list[str]], object]
 
@@ -40,11 +47,54 @@ Answer = Callable[[list[str]], object]
 # --- Contenders ----------------------------------------------------------------------------------
 
 
+def split_words(texts: list[str], begin: int | None = None) -> tuple[list[str], list[str]]:
+    """Returns the first words (default: half of them) and the others of each text."""
+    words = [text.split() for text in texts]
+    cuts = [len(row) // 2 if begin is None else begin for row in words]
+    first = [" ".join(row[:cut]) for row, cut in zip(words, cuts, strict=True)]
+    return first, [" ".join(row[cut:]) for row, cut in zip(words, cuts, strict=True)]
+
+
 def load_export(directory: Path, threads: int, signature: str) -> Answer:
     from tests.serving.native import NativeModel
 
     model = NativeModel(directory / "export" / "1", threads)
-    return lambda texts: model.run(signature, {"text": texts})
+    keys = set(model.signatures[signature][0])
+
+    def answer(texts: list[str]) -> object:
+        inputs = {"text": texts}
+        if keys == {"text", "text_pair"}:
+            inputs["text"], inputs["text_pair"] = split_words(texts)
+        elif keys == {"question", "context"}:
+            question, rest = split_words(texts, QUESTION_WORDS)
+            inputs = {"question": question, "context": rest}
+        return model.run(signature, inputs)
+
+    return answer
+
+
+def load_predict(directory: Path, threads: int) -> Answer:
+    import tensorflow as tf
+
+    from electra_keras.tasks import running
+    from electra_keras.tasks.data.examples import QuestionExample, TextExample
+    from electra_keras.tasks.question_answering import QuestionAnsweringTask
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    model, task, tokenizer = running.load_finetuned(directory / "model")
+    predictor = running.Predictor(tf.distribute.get_strategy(), model)
+
+    def answer(texts: list[str]) -> object:
+        if isinstance(task, QuestionAnsweringTask):
+            columns, kind = split_words(texts, QUESTION_WORDS), QuestionExample
+        else:
+            pairs = getattr(task, "pairs", False)
+            columns, kind = split_words(texts) if pairs else (texts,), TextExample
+        examples = [kind(str(i), *row) for i, row in enumerate(zip(*columns, strict=True))]
+        features = task.features(examples, tokenizer)
+        return task.predictions(predictor.outputs(features), features, examples)
+
+    return answer
 
 
 def load_keras(directory: Path, threads: int) -> Answer:
@@ -102,9 +152,12 @@ def load_huggingface(directory: Path, threads: int, pipeline: bool) -> Answer:
 
 
 def load(name: str, directory: Path, threads: int) -> Answer:
-    if name.startswith("export"):
-        signature = "embed_tokens" if name.endswith("vectors") else "replaced_tokens"
-        return load_export(directory, threads, signature)
+    if name == "export":
+        return load_export(directory, threads, "serving_default")
+    if name == "export_vectors":
+        return load_export(directory, threads, "embed_tokens")
+    if name == "predict":
+        return load_predict(directory, threads)
     if name == "keras":
         return load_keras(directory, threads)
     return load_huggingface(directory, threads, name == "hf_pipeline")
@@ -190,17 +243,22 @@ def random_model(size: str, directory: Path) -> None:
     model_directory.write(ModelWeights(config, vocabulary, weights), directory)
 
 
+def is_finetuned(model_dir: Path) -> bool:
+    return (model_dir / "task.json").exists()
+
+
 def prepare(model_dir: str | None, size: str, directory: Path) -> None:
-    """Puts the same weights into `directory` as model, export and, where it can be, Hugging Face."""
+    """Puts the same weights into `directory` as model, export and, if pre-trained, Hugging Face's."""
     if model_dir:
         (directory / "model").symlink_to(Path(model_dir).resolve())
     else:
         random_model(size, directory / "model")
     model, export, other = (directory / name for name in ("model", "export", "huggingface"))
-    for module, *flags in (
+    commands = [
         ("export", f"--model_dir={model}", f"--export_dir={export}"),
         ("convert", f"--input={model}", "--to=huggingface", f"--output={other}"),
-    ):
+    ]
+    for module, *flags in commands[:1] if is_finetuned(model) else commands:
         command = [sys.executable, "-m", f"electra_keras.{module}", *flags]
         subprocess.run(command, check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
 
@@ -211,20 +269,26 @@ def main() -> None:
     parser.add_argument("--size", default="small", help="tiny, small, base or large")
     parser.add_argument("--seconds", type=float, default=2, help="of each cell and contender")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--contenders", default=",".join(CONTENDERS))
+    parser.add_argument("--contenders", help="default: all that there are for the model")
     parser.add_argument("--batches", default=",".join(map(str, BATCHES)))
     parser.add_argument("--callers", default=",".join(map(str, CALLERS)))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    there = CONTENDERS
+    if args.model_dir and is_finetuned(Path(args.model_dir)):
+        there = CONTENDERS_FINETUNED
+    names = (args.contenders or ",".join(there)).split(",")
+    if not args.worker and not set(names) <= set(there):
+        parser.error(f"--contenders: choose from {', '.join(there)}")
     if args.worker:
         return serve(args.worker, args.directory, args.threads)
     with tempfile.TemporaryDirectory() as directory:
         prepare(args.model_dir, args.size, Path(directory))
-        compare(args, Path(directory))
+        compare(args, names, Path(directory))
 
 
-def compare(args: argparse.Namespace, directory: Path) -> None:
+def compare(args: argparse.Namespace, names: list[str], directory: Path) -> None:
     """Runs all cells on all contenders, and prints what was measured."""
     # PyTorch's idle threads would otherwise spin on the cores that the next contender needs.
     environment = os.environ | {
@@ -237,7 +301,7 @@ def compare(args: argparse.Namespace, directory: Path) -> None:
             [*command, f"--worker={name}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=environment,
         )
-        for name in args.contenders.split(",")
+        for name in names
     }  # fmt: skip
     for worker in workers.values():  # none may load while another is measured
         assert worker.stdout.readline() == "ready\n"
