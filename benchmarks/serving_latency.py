@@ -13,7 +13,7 @@ turns, cell by cell, so that whatever else the machine does falls on all alike:
 
 With the --model_dir of a fine-tuned model these are (its head has no counterpart in Hugging Face):
 
-    export                   its serving_default: classify, regress, answer (to a question of 8 words), tag
+    export                   its serving_default; 8 of the words are the question of one that answers
     predict                  what electra_keras.predict does, without reading and writing
 
 Prints a line of JSON per cell and contender: p50, p95 and p99 of a call in milliseconds, texts per

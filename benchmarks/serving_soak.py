@@ -2,8 +2,8 @@
 
     python benchmarks/serving_soak.py [--export=EXPORT/1] [--minutes=10] [--threads=8] [--megabytes=10]
 
-The export may be of a pre-trained or of a fine-tuned model; one that reads long texts in windows (answer,
-tag) needs minutes for ten megabytes: give it fewer.
+The export may be of a pre-trained or of a fine-tuned model; one that reads long texts in windows
+(answer, tag) needs minutes for ten megabytes: give it fewer.
 
 By TensorFlow's C++ loader, as in TF Serving. Every request is answered once by one thread at first; then
 the threads draw requests at random, and every answer, or error, must be the same again. After the first
