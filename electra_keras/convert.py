@@ -14,15 +14,15 @@ from electra_keras.directories import whole_directory
 import tensorflow as tf
 from safetensors import SafetensorError
 
-from electra_keras.interop import google, huggingface, keras_hub, model_directory
+from electra_keras.interop import finetuned, google, huggingface, keras_hub, model_directory
 from electra_keras.interop.weights import ModelWeights
 
 # What each source can be told.
 _CASING = ("vocab_file", "lower_case", "strip_accents")
 _FLAGS = {
-    "electra_keras": ("checkpoint",),
+    "electra_keras": ("checkpoint", "encoder_only"),
     "google": (*_CASING, "num_attention_heads", "generator_num_attention_heads"),
-    "huggingface": _CASING,
+    "huggingface": (*_CASING, "encoder_only"),
     "keras_nlp": (),
 }
 # What a format may not be able to hold.
@@ -54,6 +54,9 @@ _LOWER_CASE = flags.DEFINE_bool(
 )
 _STRIP_ACCENTS = flags.DEFINE_bool(
     "strip_accents", None, "Whether accents are removed; default: as --input tells."
+)
+_ENCODER_ONLY = flags.DEFINE_bool(
+    "encoder_only", False, "Of a fine-tuned model: convert its encoder, and leave its head behind."
 )
 
 
@@ -126,9 +129,13 @@ def read(source: str, paths: list[Path]) -> ModelWeights:
         heads = {"discriminator": _HEADS.value, "generator": _GENERATOR_HEADS.value}
         return google.read(paths[0], vocab_file, heads, **casing)
     if source == "huggingface":
-        return huggingface.read(paths, vocab_file, **casing)
+        return huggingface.read(paths, vocab_file, **casing, encoder_only=_ENCODER_ONLY.value)
     if source == "keras_nlp":
         return keras_hub.read(paths[0])
+    if finetuned.is_finetuned(paths[0]):
+        return finetuned.read(paths[0], _CHECKPOINT.value, _ENCODER_ONLY.value)
+    if _ENCODER_ONLY.value:
+        raise UsageError(f"--encoder_only is for fine-tuned models: {paths[0]} is pre-trained")
     return model_directory.read(paths[0], _CHECKPOINT.value)
 
 
@@ -141,11 +148,15 @@ def describe(model: ModelWeights) -> str:
         if encoder is None:
             found.append(f"no {network}")
             continue
-        head = "without head" if f"{network}_head" in headless else "with head"
+        head = "" if model.head else " with head"
+        if f"{network}_head" in headless and not model.head:
+            head = " without head"
         found.append(
-            f"{network} {head}, {encoder.num_hidden_layers} layers of {encoder.hidden_size}, "
+            f"{network}{head}, {encoder.num_hidden_layers} layers of {encoder.hidden_size}, "
             f"{encoder.num_attention_heads} heads"
         )
+    if model.head is not None:
+        found.append(f"fine-tuned: {model.head.task.describe()}")
     if len(model.config.encoders) == 2:
         found.append(f"embedding_sharing={model.config.embedding_sharing}")
     if model.moments is not None:

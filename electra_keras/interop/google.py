@@ -201,6 +201,7 @@ def write(model: ModelWeights, directory: Path) -> list[str]:
     Raises:
         UserError: the original cannot hold such a model.
     """
+    model.require_no_head("google")
     check_writable(model.config)
     config, notes = known_casing(model.config, model.vocabulary)
 

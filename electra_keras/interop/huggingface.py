@@ -6,16 +6,16 @@ the generator (ElectraForMaskedLM). Names and layout follow transformers 5.23, m
 
 import dataclasses
 import re
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from electra_keras.config import ElectraConfig, EncoderConfig
-from electra_keras.console import UserError, reason
+from electra_keras.console import UsageError, UserError
+from electra_keras.interop.huggingface_files import open_tensors
+from electra_keras.interop.huggingface_heads import head_tensors, read_head, write_head
 from electra_keras.interop.huggingface_tokenizer import (
     Tokenization,
     read_tokenization,
@@ -27,6 +27,7 @@ from electra_keras.interop.tensors import Tensors
 from electra_keras.interop.weights import (
     HEADS,
     ModelWeights,
+    TaskHead,
     blamed_on,
     check_rows,
     find_sharing,
@@ -53,12 +54,6 @@ _DEFAULTS = {
     "layer_norm_eps": 1e-12,
     "hidden_act": "gelu",
 }
-_TASK_HEADS = {
-    "sequence_summary.": "a multiple-choice head",
-    "classifier.dense.": "a classification head of two layers, where the original has one (facts A28)",
-    "classifier.": "a head for tagging or another task",
-    "qa_outputs.": "a question answering head of two plain logits",
-}
 
 
 def read(
@@ -66,19 +61,23 @@ def read(
     vocab_file: Path | None = None,
     lower_case: bool | None = None,
     strip_accents: bool | None = None,
+    encoder_only: bool = False,
 ) -> ModelWeights:
     """Reads one directory, or the discriminator's and the generator's.
 
-    Tables that are equal in both to the last bit become shared embeddings.
+    Tables that are equal in both to the last bit become shared embeddings. Of a fine-tuned
+    discriminator, the head of its task is read and that of its pre-training is not.
 
     Args:
         directories: one or two; or one that has `discriminator` and `generator` in it, as `write` makes.
         vocab_file: default: vocab.txt, or else the vocabulary in tokenizer.json.
         lower_case, strip_accents: default: what tokenizer_config.json or tokenizer.json says, or else
             seen from the tokens.
+        encoder_only: leave the head of a task behind.
 
     Raises:
-        UserError: not an ELECTRA, damaged, or two directories that do not belong together.
+        UserError: not an ELECTRA, damaged, one with a head that has no counterpart here, or two
+            directories that do not belong together.
     """
     if len(directories) == 1 and not (directories[0] / "config.json").exists():
         parts = [directories[0] / network for network in HEADS]
@@ -86,23 +85,40 @@ def read(
     networks: dict[str, dict[str, np.ndarray]] = {}
     encoders: dict[str, EncoderConfig | None] = dict.fromkeys(HEADS)
     tokenizations: dict[Path, Tokenization] = {}
+    head: TaskHead | None = None
+    has_task = False
     notes: list[str] = []
     for directory in directories:
         settings = _read_settings(directory)
-        tensors = _open_tensors(directory)
+        tensors = open_tensors(directory)
         network = _which_network(settings, tensors, directory)
         if network in networks:
             raise UserError(
                 f"{directory} is a second {network}: give one discriminator, one generator"
             )
         encoder = _encoder_config(settings, directory)
-        weights = _read_network(tensors, network, encoder, notes)
+        is_tuned = bool(head_tensors(tensors.shapes))
+        has_task = has_task or is_tuned
+        if is_tuned and not encoder_only:
+            if network == "generator" or len(directories) > 1:
+                raise UserError(
+                    f"{tensors.where} is fine-tuned ({', '.join(head_tensors(tensors.shapes))}): give a "
+                    "discriminator, and nothing beside it, or --encoder_only"
+                )
+            head = read_head(settings, tensors, encoder, directory / "config.json", notes)
+        weights = _read_network(tensors, network, encoder, without_head=head is not None)
+        notes += tensors.notes()
         found = read_tokenization(directory, vocab_file, lower_case, strip_accents, notes)
         tokens = len(found.vocabulary)
         notes += check_rows(encoder.vocab_size, tokens, str(directory))
         encoders[network] = dataclasses.replace(encoder, vocab_size=tokens)
         networks[network] = without_spare_rows(weights, tokens)
         tokenizations[directory] = found
+    if encoder_only and not has_task:
+        raise UsageError(
+            f"--encoder_only is for fine-tuned models: {' and '.join(map(str, directories))} has no "
+            "head of a task"
+        )
     tokenization = _agreed(tokenizations)
     sharing = find_sharing(networks.get("discriminator"), networks.get("generator"))
     if len(networks) == 2 and encoders["discriminator"] != encoders["generator"]:
@@ -126,6 +142,7 @@ def read(
         tokenization.vocabulary,
         join_networks(networks.get("discriminator"), networks.get("generator"), sharing),
         notes=notes + guesses,
+        head=head,
     )
 
 
@@ -173,94 +190,6 @@ def _encoder_config(settings: dict[str, Any], directory: Path) -> EncoderConfig:
         return EncoderConfig(**values)
 
 
-def _open_tensors(directory: Path) -> Tensors:
-    """Opens the weights: safetensors, in one file or several, or else old files of PyTorch."""
-    formats = {"model.safetensors": _open_safetensors, "pytorch_model.bin": _open_pytorch}
-    for name, opened in formats.items():
-        index = directory / f"{name}.index.json"
-        if (directory / name).exists():
-            return opened([directory / name], str(directory / name))
-        if index.exists():
-            return opened(_shards(index), str(directory))
-    others = sorted(p.name for p in directory.glob("*.h5")) + sorted(
-        p.name for p in directory.glob("*.msgpack")
-    )
-    raise UserError(
-        f"{directory} has neither model.safetensors nor pytorch_model.bin"
-        + (f"; {', '.join(others)} cannot be read" if others else "")
-    )
-
-
-def _shards(index: Path) -> list[Path]:
-    """Returns the files that an index names.
-
-    Raises:
-        UserError: it names none, or one that is not there.
-    """
-    names = set(map(str, field(read_json(index), "weight_map", dict, index, {}).values()))
-    if not names:
-        raise UserError(f"{index} names no files in weight_map")
-    files = [index.parent / name for name in sorted(names)]
-    for path in files:
-        if path.parent != index.parent or not path.is_file():
-            raise UserError(f"{index} names {path.name}, which is not there")
-    return files
-
-
-def _open_safetensors(files: Sequence[Path], where: str) -> Tensors:
-    from safetensors import safe_open
-
-    readers: dict[str, Callable[[], np.ndarray]] = {}
-    shapes = {}
-    for path in files:
-        try:
-            opened = safe_open(path, framework="numpy")
-            for name in opened.keys():  # noqa: SIM118 - not a dict
-                shapes[name] = tuple(opened.get_slice(name).get_shape())
-                readers[name] = lambda opened=opened, name=name: opened.get_tensor(name)
-        except Exception as error:  # SafetensorError, OSError
-            raise UserError(f"{path} cannot be read: {reason(error)}") from error
-    return Tensors(where, shapes, lambda name: readers[name]())
-
-
-def _open_pytorch(files: Sequence[Path], where: str) -> Tensors:
-    """Reads files of PyTorch with its loader for tensors alone, which runs no code."""
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(
-            f"{where} needs PyTorch to be read: pip install -r requirements-convert.txt"
-        ) from error
-    state = {}
-    for path in files:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                part = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # UnpicklingError, RuntimeError, EOFError
-            # Its message is long, and tells how to run the code.
-            code = re.search(r"GLOBAL ([\w.]+)", str(error))
-            raise UserError(
-                f"{path} holds something other than tensors (GLOBAL {code[1]}), which is refused"
-                if code
-                else f"{path} cannot be read: it is damaged, or no file of tensors"
-            ) from error
-        if not isinstance(part, dict) or not all(
-            isinstance(name, str) and isinstance(t, torch.Tensor) for name, t in part.items()
-        ):
-            raise UserError(f"{path} does not hold tensors by name")
-        state |= part
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-
-    def get(name: str) -> np.ndarray:
-        tensor = state[name].detach()
-        if tensor.dtype == torch.bfloat16:  # which PyTorch does not turn into an array
-            return tensor.view(torch.int16).numpy().view(tf.bfloat16.as_numpy_dtype)
-        return tensor.numpy()
-
-    return Tensors(where, shapes, get)
-
-
 def _which_network(settings: dict[str, Any], tensors: Tensors, directory: Path) -> str:
     """Returns "discriminator" or "generator": as we wrote it, or as its head or architecture says."""
     path = directory / "config.json"
@@ -276,7 +205,7 @@ def _which_network(settings: dict[str, Any], tensors: Tensors, directory: Path) 
 
 
 def _read_network(
-    tensors: Tensors, network: str, encoder: EncoderConfig, notes: list[str]
+    tensors: Tensors, network: str, encoder: EncoderConfig, without_head: bool
 ) -> dict[str, np.ndarray]:
     shapes = tensors.shapes
     # ElectraModel alone has no prefix, and files of before 2020 call LayerNorm's weights as TF1 does.
@@ -301,19 +230,14 @@ def _read_network(
             f"{tensors.where} holds {len(layers)} layers, but num_hidden_layers of config.json is "
             f"{encoder.num_hidden_layers}"
         )
-    weights = tensors.network(network, encoder, rename)
+    scopes = ("embeddings", "blocks") if without_head else ("embeddings", "blocks", "head")
+    weights = tensors.network(network, encoder, rename, scopes)
     table = weights["embeddings/token_embedding/embeddings"]
     output = "generator_lm_head.weight"
     if output in shapes and not np.array_equal(tensors.take(output, table.shape), table):
         raise UserError(
             f"{tensors.where}: {output} differs from the token embeddings; only tied ones are supported"
         )
-    for begin, what in _TASK_HEADS.items():
-        names = [n for n in shapes if n.startswith(begin)]
-        if names:
-            notes.append(f"{tensors.where} holds {what}; it is not converted")
-            break
-    notes += tensors.notes()
     return weights
 
 
@@ -325,40 +249,72 @@ def write(model: ModelWeights, directory: Path) -> list[str]:
     """Writes `discriminator` and `generator`, each a directory that from_pretrained loads.
 
     With its head a discriminator is an ElectraForPreTraining and a generator an ElectraForMaskedLM;
-    without, either is an ElectraModel.
-    """
-    from safetensors.numpy import save_file
+    without, either is an ElectraModel. A fine-tuned model is one such directory, with nothing above.
 
+    Returns:
+        notes for the user.
+
+    Raises:
+        UserError: its task's head has no counterpart there.
+    """
     config, notes = known_casing(model.config, model.vocabulary)
+    if model.head is not None:
+        head = write_head(model.head, config.discriminator)
+        tensors = _named(model, "discriminator", "electra.") | head.tensors
+        _write_directory(directory, model, config, "discriminator", tensors, head.settings)
+        return notes + head.notes
     headless = config.missing_heads(model.weights)
-    for network, encoder in config.encoders.items():
-        target = directory / network
-        target.mkdir()
+    architectures = {"discriminator": "ElectraForPreTraining", "generator": "ElectraForMaskedLM"}
+    for network in config.encoders:
         has_head = HEADS[network] not in headless
-        tensors = {}
-        for path, array in model.network(network).items():
-            names = original_names(network, path)
-            for original, part in zip(names, np.split(array, len(names), axis=-1), strict=True):
-                name, transposed = huggingface_name(original)
-                if not has_head:
-                    name = name.removeprefix("electra.")
-                tensors[name] = np.ascontiguousarray(part.T if transposed else part)
-        save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
-        model.vocabulary.save(str(target / "vocab.txt"))
-        architecture = {"discriminator": "ElectraForPreTraining", "generator": "ElectraForMaskedLM"}
-        settings = {
-            "architectures": [architecture[network] if has_head else "ElectraModel"],
-            "model_type": "electra",
-            _NETWORK: network,
-            **{name: getattr(encoder, name) for name in _DEFAULTS},
-            "pad_token_id": config.pad_token_id,
-            "position_embedding_type": "absolute",
-            "tie_word_embeddings": True,
-            "dtype": "float32",
-        }
-        write_json(target / "config.json", settings)
-        write_json(
-            target / "tokenizer_config.json",
-            tokenizer_settings(config, encoder.max_position_embeddings),
+        architecture = architectures[network] if has_head else "ElectraModel"
+        tensors = _named(model, network, "electra." if has_head else "")
+        (directory / network).mkdir()
+        _write_directory(
+            directory / network, model, config, network, tensors, {"architectures": [architecture]}
         )
     return notes
+
+
+def _named(model: ModelWeights, network: str, prefix: str) -> dict[str, np.ndarray]:
+    """Returns a network's tensors, those of its encoder with a prefix, by Hugging Face's names."""
+    tensors = {}
+    for path, array in model.network(network).items():
+        names = original_names(network, path)
+        for original, part in zip(names, np.split(array, len(names), axis=-1), strict=True):
+            name, transposed = huggingface_name(original)
+            if name.startswith("electra."):
+                name = prefix + name.removeprefix("electra.")
+            tensors[name] = np.ascontiguousarray(part.T if transposed else part)
+    return tensors
+
+
+def _write_directory(
+    directory: Path,
+    model: ModelWeights,
+    config: ElectraConfig,
+    network: str,
+    tensors: dict[str, np.ndarray],
+    head_settings: dict[str, Any],
+) -> None:
+    """Writes the files of one network; `config` is the model's with its casing."""
+    from safetensors.numpy import save_file
+
+    encoder = config.encoders[network]
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    model.vocabulary.save(str(directory / "vocab.txt"))
+    settings = {
+        **head_settings,
+        "model_type": "electra",
+        _NETWORK: network,
+        **{name: getattr(encoder, name) for name in _DEFAULTS},
+        "pad_token_id": config.pad_token_id,
+        "position_embedding_type": "absolute",
+        "tie_word_embeddings": True,
+        "dtype": "float32",
+    }
+    write_json(directory / "config.json", settings)
+    write_json(
+        directory / "tokenizer_config.json",
+        tokenizer_settings(config, encoder.max_position_embeddings),
+    )

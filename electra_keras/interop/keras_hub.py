@@ -166,6 +166,7 @@ def write(model: ModelWeights, directory: Path) -> list[str]:
     """
     import keras_nlp
 
+    model.require_no_head("keras_nlp")
     check_writable(model.config)
     casing, guesses = known_casing(model.config, model.vocabulary)
     config = model.config.discriminator

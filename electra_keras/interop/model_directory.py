@@ -9,9 +9,12 @@ import numpy as np
 from electra_keras.config import ElectraConfig
 from electra_keras.console import UserError
 from electra_keras.interop.weights import ModelWeights, variable_shapes
+from electra_keras.tasks.classification import ClassificationTask
+from electra_keras.tasks.interface import Task
 from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints
 from electra_keras.training.optimizer import MOMENTS, moment_path
+from electra_keras.training.run_directory import TASK_FILE
 
 
 def read(model_dir: Path, which: str = "best") -> ModelWeights:
@@ -63,7 +66,8 @@ def check(config: ElectraConfig, weights: Mapping[str, np.ndarray], where: str) 
 def write(model: ModelWeights, directory: Path) -> list[str]:
     """Writes a model directory with one checkpoint.
 
-    With moments it can be resumed; without, it is something to start from (--init_from).
+    With moments it can be resumed; without, it is something to start from (--init_from). A fine-tuned
+    model is one to predict with, its checkpoint and files those of electra_keras.finetune.
 
     Returns:
         notes for the user.
@@ -73,7 +77,13 @@ def write(model: ModelWeights, directory: Path) -> list[str]:
     model.vocabulary.save(str(directory / "vocab.txt"))
     checkpoint = directory / "checkpoints" / f"step-{model.step:08d}"
     checkpoint.mkdir(parents=True)
-    checkpoints.write_arrays(checkpoint, "weights", model.weights)
+    arrays = dict(model.weights)
+    if model.head is not None:
+        arrays |= model.head.weights
+        task = model.head.task
+        (directory / TASK_FILE).write_text(task.to_json(), encoding="utf-8")
+        (directory / "flags.cfg").write_text(_flagfile(task), encoding="utf-8")
+    checkpoints.write_arrays(checkpoint, "weights", arrays)
     if model.moments is not None:
         arrays = {
             moment_path(path, moment): array
@@ -86,3 +96,11 @@ def write(model: ModelWeights, directory: Path) -> list[str]:
     state = {"step": model.step, "best": None, "converted": True}
     (checkpoint / "state.json").write_text(json.dumps(state), encoding="utf-8")
     return []
+
+
+def _flagfile(task: Task) -> str:
+    """Returns what electra_keras.evaluate must know to read data of a task."""
+    flags = {"task": task.name}
+    if isinstance(task, ClassificationTask) and task.kind != "single_label":
+        flags[task.kind] = "true"
+    return "".join(f"--{name}={value}\n" for name, value in flags.items())

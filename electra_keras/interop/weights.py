@@ -4,12 +4,16 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from electra_keras.config import ElectraConfig, EncoderConfig
-from electra_keras.console import UserError
+from electra_keras.console import UsageError, UserError
 from electra_keras.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:  # tasks/running.py imports this module
+    from electra_keras.tasks.interface import Task
 
 Shapes = dict[str, tuple[int, ...]]
 # What of the discriminator's encoder each embedding_sharing gives to the generator.
@@ -20,6 +24,19 @@ _SHARED = {
     "encoder": "",
 }
 HEADS = {"discriminator": "discriminator_head", "generator": "generator_head"}
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskHead:
+    """What fine-tuning put on the discriminator.
+
+    Attributes:
+        task: its settings.
+        weights: float32 arrays by the path of their variable in `FineTuner`, "output_dense/...".
+    """
+
+    task: "Task"
+    weights: dict[str, np.ndarray]
 
 
 @dataclasses.dataclass
@@ -34,6 +51,7 @@ class ModelWeights:
         step: optimizer steps it was trained for, where that is known, otherwise 0.
         notes: lines for the user about what was not used, or not found.
         source: the checkpoint it was read from, where a directory may hold several.
+        head: of a fine-tuned model; it has no generator.
     """
 
     config: ElectraConfig
@@ -43,6 +61,19 @@ class ModelWeights:
     step: int = 0
     notes: list[str] = dataclasses.field(default_factory=list)
     source: str = ""
+    head: TaskHead | None = None
+
+    def require_no_head(self, name: str) -> None:
+        """Checks that a format without a place for a task's head loses none.
+
+        Raises:
+            UsageError: there is one; begins with `name`, the format's.
+        """
+        if self.head is not None:
+            raise UsageError(
+                f"{name} has no place for a fine-tuned head ({', '.join(self.head.weights)}): "
+                "--encoder_only leaves it behind and converts the encoder"
+            )
 
     def network(self, name: str) -> dict[str, np.ndarray]:
         """Returns all weights of one network, shared ones included.

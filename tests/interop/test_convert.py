@@ -285,6 +285,12 @@ def test_heads_that_are_missing_start_fresh(tmp_path, records):
         (["--from=huggingface", "--input=nowhere"], 2, "is not a directory"),
         (["--from=google", "--input=a,b"], 2, "takes one --input"),
         (["--from=keras_nlp", "--input=a", "--lower_case"], 2, "--lower_case says nothing of"),
+        (["--from=google", "--input=a", "--encoder_only"], 2, "--encoder_only says nothing of"),
+        (
+            ["--from=huggingface", f"--input={HUGGINGFACE / 'generator'}", "--encoder_only"],
+            2,
+            "--encoder_only is for fine-tuned models",
+        ),
         (["--from=google", f"--input={'x' * 300}"], 1, "x: File name too long"),
         (
             ["--from=huggingface", f"--input={HUGGINGFACE / 'generator'}", "--to=google"],

@@ -1,0 +1,101 @@
+"""The weights of a Hugging Face directory as named tensors: safetensors, and old files of PyTorch."""
+
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from electra_keras.console import UserError, reason
+from electra_keras.interop.json_files import field, read_json
+from electra_keras.interop.tensors import Tensors
+
+
+def open_tensors(directory: Path) -> Tensors:
+    """Opens the weights: safetensors, in one file or several, or else old files of PyTorch."""
+    formats = {"model.safetensors": _open_safetensors, "pytorch_model.bin": _open_pytorch}
+    for name, opened in formats.items():
+        index = directory / f"{name}.index.json"
+        if (directory / name).exists():
+            return opened([directory / name], str(directory / name))
+        if index.exists():
+            return opened(_shards(index), str(directory))
+    others = sorted(p.name for p in directory.glob("*.h5")) + sorted(
+        p.name for p in directory.glob("*.msgpack")
+    )
+    raise UserError(
+        f"{directory} has neither model.safetensors nor pytorch_model.bin"
+        + (f"; {', '.join(others)} cannot be read" if others else "")
+    )
+
+
+def _shards(index: Path) -> list[Path]:
+    """Returns the files that an index names.
+
+    Raises:
+        UserError: it names none, or one that is not there.
+    """
+    names = set(map(str, field(read_json(index), "weight_map", dict, index, {}).values()))
+    if not names:
+        raise UserError(f"{index} names no files in weight_map")
+    files = [index.parent / name for name in sorted(names)]
+    for path in files:
+        if path.parent != index.parent or not path.is_file():
+            raise UserError(f"{index} names {path.name}, which is not there")
+    return files
+
+
+def _open_safetensors(files: Sequence[Path], where: str) -> Tensors:
+    from safetensors import safe_open
+
+    readers: dict[str, Callable[[], np.ndarray]] = {}
+    shapes = {}
+    for path in files:
+        try:
+            opened = safe_open(path, framework="numpy")
+            for name in opened.keys():  # noqa: SIM118 - not a dict
+                shapes[name] = tuple(opened.get_slice(name).get_shape())
+                readers[name] = lambda opened=opened, name=name: opened.get_tensor(name)
+        except Exception as error:  # SafetensorError, OSError
+            raise UserError(f"{path} cannot be read: {reason(error)}") from error
+    return Tensors(where, shapes, lambda name: readers[name]())
+
+
+def _open_pytorch(files: Sequence[Path], where: str) -> Tensors:
+    """Reads files of PyTorch with its loader for tensors alone, which runs no code."""
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            f"{where} needs PyTorch to be read: pip install -r requirements-convert.txt"
+        ) from error
+    state = {}
+    for path in files:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                part = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # UnpicklingError, RuntimeError, EOFError
+            # Its message is long, and tells how to run the code.
+            code = re.search(r"GLOBAL ([\w.]+)", str(error))
+            raise UserError(
+                f"{path} holds something other than tensors (GLOBAL {code[1]}), which is refused"
+                if code
+                else f"{path} cannot be read: it is damaged, or no file of tensors"
+            ) from error
+        if not isinstance(part, dict) or not all(
+            isinstance(name, str) and isinstance(t, torch.Tensor) for name, t in part.items()
+        ):
+            raise UserError(f"{path} does not hold tensors by name")
+        state |= part
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+    def get(name: str) -> np.ndarray:
+        tensor = state[name].detach()
+        if tensor.dtype == torch.bfloat16:  # which PyTorch does not turn into an array
+            return tensor.view(torch.int16).numpy().view(tf.bfloat16.as_numpy_dtype)
+        return tensor.numpy()
+
+    return Tensors(where, shapes, get)
