@@ -62,6 +62,8 @@ def evaluate_finetuned(model_dir: Path) -> int:
     for name in _OF_RECORDS:
         if flags.FLAGS[name].present:
             raise UsageError(f"--{name} is for pre-trained models; {model_dir} is fine-tuned")
+    # Code is named on the command line only, not by what lies in a directory.
+    task_name = flags.FLAGS.task
     elsewhere = option_flags.given(TaskOptions) & {"data_dir", "dev_file"}
     option_flags.read_flagfile(TaskOptions, model_dir / "flags.cfg")
     if elsewhere:
@@ -71,7 +73,7 @@ def evaluate_finetuned(model_dir: Path) -> int:
     options = option_flags.read(TaskOptions)
     strategy = distribution.make_strategy("one_device")
     with strategy.scope():
-        model, task, tokenizer = running.load_finetuned(model_dir, _CHECKPOINT.value, options.task)
+        model, task, tokenizer = running.load_finetuned(model_dir, _CHECKPOINT.value, task_name)
     examples = type(task).read(options, "dev", task)
     features = task.features(examples, tokenizer)
     progress = ProgressLine(len(features["lengths"]), "rows")
