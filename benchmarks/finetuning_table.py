@@ -4,7 +4,8 @@
 
 DATA holds the data sets as they are published: glue/{SST-2,CoLA,MRPC,RTE,STS-B}/*.tsv,
 imdb/{train,dev}.jsonl (`text`, `label`), squad/dev-v1.1.json (divided by articles here),
-conll2000/{train,test}.txt, wnut17/{wnut17train,emerging.dev}.conll. Tasks whose files are missing are named and left out.
+conll2000/{train,test}.txt, wnut17/{wnut17train,emerging.dev}.conll. Tasks whose files are missing are
+named and left out.
 
 Both runs of a task have the same settings and seeds, and are scored once, at their end: nothing is
 chosen by the dev set. Prints a Markdown table of medians, with the range in brackets, the number of
