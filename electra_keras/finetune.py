@@ -1,15 +1,16 @@
 """Fine-tunes a pre-trained ELECTRA: python -m electra_keras.finetune --init_from=... --task=SST-2 ..."""
 
 import dataclasses
-import gc
 import json
+import math
+import os
+import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from electra_keras import flags as option_flags
 from electra_keras.console import UsageError, UserError, run_main
-from electra_keras.tasks.adaptation import Adaptation, AdaptationOptions, load_merged
+from electra_keras.tasks.adaptation import AdaptationOptions, load_merged
 from electra_keras.tasks.options import FineTuningOptions, TaskOptions
 
 # isort: split
@@ -20,10 +21,16 @@ from absl import logging
 
 from electra_keras.config import ElectraConfig
 from electra_keras.tasks import registry, running
-from electra_keras.tasks.features import FeatureFeed, Features
+from electra_keras.tasks.features import FeatureFeed
 from electra_keras.tasks.finetuner import FineTuner, layerwise_rate
 from electra_keras.tasks.interface import Task
-from electra_keras.tasks.trials import SUMMARY_FILE, Trial, format_table, summarize
+from electra_keras.tasks.trials import (
+    SUMMARY_FILE,
+    Outcome,
+    format_table,
+    summarize,
+    trial_directory,
+)
 from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints, distribution, run_directory
 from electra_keras.training.loop import Trainer
@@ -31,50 +38,6 @@ from electra_keras.training.optimizer import ElectraOptimizer
 
 for _options in (TaskOptions, AdaptationOptions, FineTuningOptions):
     option_flags.define(_options)
-
-
-@dataclasses.dataclass(frozen=True)
-class Setup:
-    """What all runs of a command share.
-
-    Attributes:
-        strategy: of tf.distribute.
-        config, vocabulary: of --init_from, without its generator.
-        checkpoint: its weights.
-        task_options, adaptation_options: as the flags have them.
-        task: what is learned.
-        adaptation: what of the encoder is trained.
-        examples, features: of "train" and "dev".
-    """
-
-    strategy: tf.distribute.Strategy
-    config: ElectraConfig
-    vocabulary: Vocabulary
-    checkpoint: Path
-    task_options: TaskOptions
-    adaptation_options: AdaptationOptions
-    task: Task
-    adaptation: Adaptation
-    examples: Mapping[str, list]
-    features: Mapping[str, Features]
-
-    def prepare(self, model_dir: Path, options: FineTuningOptions) -> None:
-        """Makes a run directory, or checks the one there; on the chief."""
-        run_directory.prepare(
-            model_dir, self.config, self.vocabulary, options, self.task.to_json(),
-            self.adaptation.to_json(),
-        )  # fmt: skip
-        self.write_flags(model_dir, options)
-
-    def write_flags(self, model_dir: Path, options: FineTuningOptions) -> None:
-        """Writes the flagfile that reproduces what is run with these options."""
-        flagfile = option_flags.to_flagfile(
-            self.task_options,
-            self.adaptation_options,
-            options,
-            leave_out=registry.unused_options(type(self.task)),
-        )
-        checkpoints.write_file(model_dir / "flags.cfg", flagfile)
 
 
 def main() -> int:
@@ -86,15 +49,30 @@ def main() -> int:
         raise UsageError(
             "--init_from and --model_dir are needed: the pre-trained model, and where to write"
         )
-    init_from, model_dir = Path(options.init_from), Path(options.model_dir)
-    if init_from.resolve() == model_dir.resolve():
+    if Path(options.init_from).resolve() == Path(options.model_dir).resolve():
         raise UsageError(
             "--init_from and --model_dir are the same: a new run needs its own directory"
         )
-    check_number_of_runs(model_dir, options)
+    check_number_of_runs(options)
+    if options.num_trials > 1:
+        return run_trials(task_options, adaptation_options, options)
+    exit_code, _, outcome = fine_tune(task_options, adaptation_options, options)
+    if outcome is not None:
+        report(outcome)
+    return exit_code
+
+
+def fine_tune(
+    task_options: TaskOptions, adaptation_options: AdaptationOptions, options: FineTuningOptions
+) -> tuple[int, Trainer, Outcome | None]:
+    """Makes one run; returns the exit code, the trainer, and on the chief the end, if it is there."""
+    flags = flags_of(task_options, adaptation_options, options)
+    init_from, model_dir = Path(options.init_from), Path(options.model_dir)
     if options.logical_cpus > 1:
         distribution.split_cpu(options.logical_cpus)
     strategy = distribution.make_strategy(options.strategy, options.tpu)
+    keras.config.set_dtype_policy(options.precision)
+    keras.utils.set_random_seed(options.seed)
 
     config = read_encoder(init_from)
     checkpoint = checkpoints.find_checkpoint(init_from, options.checkpoint)
@@ -103,33 +81,12 @@ def main() -> int:
     tokenizer = running.make_tokenizer(config, vocabulary)
     features = {name: task.features(part, tokenizer) for name, part in examples.items()}
     log_data(task, features)
-    rows = len(features["train"]["lengths"])
+    rows, num_layers = len(features["train"]["lengths"]), config.discriminator.num_hidden_layers
     options = options.resolve(task.default_epochs, rows)
     distribution.check_batches(options, strategy.num_replicas_in_sync)
     adaptation = adaptation_options.resolve(
-        config.discriminator.num_hidden_layers,
-        options.train_steps,
-        rows // options.train_batch_size,
+        num_layers, options.train_steps, rows // options.train_batch_size
     )
-    setup = Setup(
-        strategy, config, vocabulary, checkpoint, task_options, adaptation_options, task, adaptation,
-        examples, features,
-    )  # fmt: skip
-    if options.num_trials > 1:
-        return run_trials(setup, options, model_dir)
-    exit_code, trainer, validation = fine_tune(setup, options, model_dir)
-    if trainer.chief and trainer.finished:
-        report(trainer, validation)
-    return exit_code
-
-
-def fine_tune(
-    setup: Setup, options: FineTuningOptions, model_dir: Path
-) -> tuple[int, Trainer, running.TaskValidation]:
-    """Trains in a run directory; returns the exit code, the trainer, and its validation."""
-    strategy, config, task = setup.strategy, setup.config, setup.task
-    keras.config.set_dtype_policy(options.precision)
-    keras.utils.set_random_seed(options.seed)
     with strategy.scope():
         model = FineTuner(
             config,
@@ -138,31 +95,35 @@ def fine_tune(
             options.seed,
             options.gradient_accumulation_steps,
             options.loss_reduction,
-            setup.adaptation,
+            adaptation,
         )
         factor = layerwise_rate(
-            options.layerwise_lr_decay,
-            config.discriminator.num_hidden_layers,
-            options.original_layer_decay,
+            options.layerwise_lr_decay, num_layers, options.original_layer_decay
         )
-        optimizer = ElectraOptimizer.of_run(options, factor, setup.adaptation.first_step)
+        optimizer = ElectraOptimizer.of_run(options, factor, adaptation.first_step)
         model.compile(optimizer, jit_compile=options.jit_compile)
         model.optimizer.build(model.trainable_variables)
         if not options.random_weights:
-            load_merged(model.encoder.weights, Path(options.init_from), setup.checkpoint)
-    if distribution.is_chief(strategy):
-        setup.prepare(model_dir, options)
+            load_merged(model.encoder.weights, init_from, checkpoint)
+    chief = distribution.is_chief(strategy)
+    if chief:
+        run_directory.prepare(
+            model_dir, config, vocabulary, options, task.to_json(), adaptation.to_json()
+        )
+        unused = registry.unused_options(type(task))
+        flagfile = option_flags.to_flagfile(
+            task_options, adaptation_options, options, leave_out=unused
+        )
+        checkpoints.write_file(model_dir / "flags.cfg", flagfile)
     inputs = ("input_ids", "segment_ids", "lengths", *task.targets)
     feed = FeatureFeed(
-        {name: setup.features["train"][name] for name in inputs},
+        {name: features["train"][name] for name in inputs},
         options.train_batch_size,
         options.seed,
         options.train_steps,
     )
     predictor = running.Predictor(strategy, model, options.eval_batch_size)
-    validation = running.TaskValidation(
-        task, predictor, setup.features["dev"], setup.examples["dev"]
-    )
+    validation = running.TaskValidation(task, predictor, features["dev"], examples["dev"])
     trainer = Trainer(strategy, model, options, model_dir, feed, validation)
     if trainer.restore():
         logging.info("resuming at step %d", trainer.step)
@@ -170,69 +131,86 @@ def fine_tune(
         logging.info(
             "%s from %s",
             "random weights, sizes" if options.random_weights else "weights",
-            setup.checkpoint,
+            checkpoint,
         )
     log_run(strategy, model, options)
-    return trainer.run(), trainer, validation
+    exit_code = trainer.run()
+    outcome = None
+    if chief and trainer.finished:
+        outcome = Outcome.of_run(task, options.seed, trainer, validation.failed(), flags)
+        outcome.write(model_dir)
+    return exit_code, trainer, outcome
 
 
-def check_number_of_runs(model_dir: Path, options: FineTuningOptions) -> None:
+def flags_of(*groups: TaskOptions | AdaptationOptions | FineTuningOptions) -> tuple[str, ...]:
+    """Returns the flags of a run, but for those that say how long this process may work on it."""
+    lines = option_flags.to_flagfile(*groups, leave_out=("max_runtime",)).splitlines()
+    return tuple(line for line in lines if line.startswith("--"))
+
+
+def check_number_of_runs(options: FineTuningOptions) -> None:
     """Checks that a directory is not used for one run and for several trials.
 
     Raises:
-        UsageError: it is.
+        UsageError: it is, or there are several trials and several workers.
     """
-    if options.num_trials > 1 and checkpoints.checkpoint_steps(model_dir):
+    model_dir = Path(options.model_dir)
+    if options.num_trials == 1:
+        if any(model_dir.glob("trial-*/config.json")):
+            raise UsageError(
+                f"{model_dir} holds trials: give --num_trials, or choose another --model_dir"
+            )
+        return
+    if checkpoints.checkpoint_steps(model_dir):
         raise UsageError(
             f"--num_trials: {model_dir} holds a single run; choose another --model_dir"
         )
-    if options.num_trials == 1 and any(model_dir.glob("trial-*/config.json")):
+    if os.environ.get("TF_CONFIG"):
         raise UsageError(
-            f"{model_dir} holds trials: give --num_trials, or choose another --model_dir"
+            "--num_trials is for one worker: with TF_CONFIG start a run for each --seed yourself"
         )
 
 
-def run_trials(setup: Setup, options: FineTuningOptions, model_dir: Path) -> int:
-    """Trains once with each seed, prints and writes the summary; returns the exit code."""
-    started, results = time.monotonic(), []
-    chief = distribution.is_chief(setup.strategy)
-    for seed in range(options.seed, options.seed + options.num_trials):
-        logging.info("trial %d of %d, seed %d", len(results) + 1, options.num_trials, seed)
-        directory = model_dir / f"trial-{seed}"
+def run_trials(
+    task_options: TaskOptions, adaptation_options: AdaptationOptions, options: FineTuningOptions
+) -> int:
+    """Runs the first trial that is not finished, then itself again; after the last one, reports.
+
+    Each trial has a process of its own, the same one as seen from outside: TensorFlow does not give
+    back the memory of a model that is no longer used.
+    """
+    started, model_dir = time.monotonic(), Path(options.model_dir)
+    outcomes, left = [], options.max_runtime
+    for number, seed in enumerate(range(options.seed, options.seed + options.num_trials), start=1):
+        directory = trial_directory(model_dir, seed)
         own = dataclasses.replace(options, seed=seed, num_trials=1, model_dir=str(directory))
-        result = None if options.fresh else Trial.read(directory, seed, own)
-        if result is not None:
-            logging.info("it is finished")
-            if chief:
-                setup.prepare(directory, own)  # checks that it is of the same settings
-            results.append(result)
+        outcome = Outcome.read(directory, flags_of(task_options, adaptation_options, own))
+        if outcome is not None:
+            outcomes.append(outcome)
             continue
-        if options.max_runtime is not None:
-            left = options.max_runtime - (time.monotonic() - started) / 60
-            if left <= 0:
-                logging.info("stopped by --max_runtime; the same command continues")
-                return 0
-            own = dataclasses.replace(own, max_runtime=left)
-        exit_code, trainer, validation = fine_tune(setup, own, directory)
-        if not trainer.finished:
+        logging.info("trial %d of %d, seed %d", number, options.num_trials, seed)
+        exit_code, trainer, outcome = fine_tune(task_options, adaptation_options, own)
+        if outcome is None:
             return exit_code
-        if chief:
-            Trial.write(directory, trainer.step, validation.failed())
         if trainer.late_exit_code:
             logging.info("stopped after this trial; the same command continues")
             return trainer.late_exit_code
-        # The graphs and variables of a trial would else stay until the end of all.
-        del trainer, validation
-        keras.backend.clear_session()
-        gc.collect()
-        results.append(Trial.read(directory, seed, own))
-    if chief:
-        metrics = setup.task.metrics
-        summary = {"task": setup.task.name, **summarize(results, metrics)}
-        checkpoints.write_file(model_dir / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
-        setup.write_flags(model_dir, options)
-        print(f"{setup.task.name}: best dev metrics of {len(results)} trials")
-        print(format_table(results, metrics))
+        again = []
+        if left is not None:
+            # Of what is left, at least a step is made.
+            left = max(left - (time.monotonic() - started) / 60, 1e-6)
+            again = [f"--max_runtime={left}"]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(
+            sys.executable,
+            [sys.executable, "-m", "electra_keras.finetune", *sys.argv[1:], *again],
+        )
+    checkpoints.write_file(
+        model_dir / SUMMARY_FILE, json.dumps(summarize(outcomes), indent=2) + "\n"
+    )
+    print(f"{outcomes[0].task}: best dev metrics of {len(outcomes)} trials")
+    print(format_table(outcomes, model_dir))
     return 0
 
 
@@ -280,15 +258,14 @@ def log_run(strategy: tf.distribute.Strategy, model: FineTuner, options: FineTun
     )
 
 
-def report(trainer: Trainer, validation: running.TaskValidation) -> None:
+def report(outcome: Outcome) -> None:
     """Prints the best metrics, where there are any, and says if the last model failed."""
-    if trainer.best is not None:
-        step = trainer.best["step"]
-        print(f"{validation.task.name}: best dev metrics, step {step} of {trainer.step}")
-        for name, value in trainer.best.items():
+    if outcome.best:
+        print(f"{outcome.task}: best dev metrics, step {outcome.best['step']} of {outcome.step}")
+        for name, value in outcome.best.items():
             if name != "step":
-                print(f"  {name:<20}{value:.4f}")
-    if validation.failed():
+                print(f"  {name:<20}{math.nan if value is None else value:.4f}")
+    if outcome.failed:
         logging.warning(
             "this run failed: the model gives every dev example the same answer. Try another --seed, a "
             "lower --learning_rate, a longer --warmup_ratio, or more epochs"

@@ -149,6 +149,10 @@ class FineTuningOptions(RunOptions):
             self.num_trials == 1 or self.eval_steps > 0,
             "--num_trials compares dev metrics, and --eval_steps=0 makes none",
         )
+        require(
+            self.num_trials == 1 or not self.fresh,
+            "--fresh is for a single run: with --num_trials delete the directory, or choose another",
+        )
 
     def resolve(self, default_epochs: int, num_examples: int) -> "FineTuningOptions":
         """Returns a copy with the steps, rates and batch sizes filled in.

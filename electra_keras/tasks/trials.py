@@ -1,8 +1,8 @@
-"""Several runs that differ in their seed: what each came to, and all together.
+"""How a run ended, and several that differ in their seed.
 
-MODEL_DIR/trial-SEED/              a run directory
-MODEL_DIR/trial-SEED/trial.json    whether it failed, written when it is finished
-MODEL_DIR/trials.json              the summary
+MODEL_DIR/outcome.json             of a finished run
+MODEL_DIR/trial-SEED/              a run directory, one of several trials
+MODEL_DIR/trials.json              their summary
 """
 
 import dataclasses
@@ -10,126 +10,151 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from electra_keras.console import UserError, reason
-from electra_keras.options import RunOptions
+from electra_keras.tasks.interface import Task
 from electra_keras.training import checkpoints
-from electra_keras.training.run_directory import TRIAL_FILE
+from electra_keras.training.loop import Trainer
+from electra_keras.training.run_directory import OUTCOME_FILE
 
 SUMMARY_FILE = "trials.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
-    """A finished run.
+class Outcome:
+    """How a run ended; outcome.json.
 
     Attributes:
-        seed: its seed.
-        directory: its run directory.
+        task: its name.
+        metrics: of the task; the first one chooses the best checkpoint.
+        seed: of the run.
         step: where it ended.
-        best: its best dev metrics, with the `step` that they are of; empty where none was a number.
+        best: the best dev metrics, with the `step` that they are of; a metric that is no number is
+            None; empty where there is no best evaluation.
         failed: whether it ended at one answer for everything (`Task.failed`).
         seconds: that its training took, evaluations included.
+        flags: what it was run with.
     """
 
+    task: str
+    metrics: tuple[str, ...]
     seed: int
-    directory: Path
     step: int
-    best: dict[str, float]
+    best: dict[str, float | None]
     failed: bool
     seconds: float
+    flags: tuple[str, ...]
 
     @classmethod
-    def read(cls, directory: Path, seed: int, options: RunOptions) -> "Trial | None":
-        """Returns the run of a directory, or None where it is not finished.
+    def of_run(
+        cls, task: Task, seed: int, trainer: Trainer, failed: bool, flags: tuple[str, ...]
+    ) -> Self:
+        """Returns that of a trainer whose run is finished; arguments as the attributes."""
+        best = {k: v if math.isfinite(v) else None for k, v in (trainer.best or {}).items()}
+        return cls(
+            task.name, task.metrics, seed, trainer.step, best, failed, trainer.total_seconds, flags
+        )
 
-        Args:
-            directory: of the run.
-            seed: its seed.
-            options: say when it is finished.
+    def write(self, model_dir: Path) -> None:
+        """Writes it into the run directory."""
+        text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        checkpoints.write_file(model_dir / OUTCOME_FILE, text)
+
+    @classmethod
+    def read(cls, model_dir: Path, flags: Sequence[str]) -> Self | None:
+        """Returns that of a run directory; None where it is not finished, or was with other flags.
 
         Raises:
-            UserError: a file of it cannot be read.
+            UserError: it cannot be read.
         """
-        steps, path = checkpoints.checkpoint_steps(directory), directory / TRIAL_FILE
-        if not steps or not path.exists():
+        path = model_dir / OUTCOME_FILE
+        if not path.exists():
             return None
-        state = checkpoints.read_state(steps[max(steps)])
         try:
-            outcome = json.loads(path.read_text(encoding="utf-8"))
-            step, failed = int(outcome["step"]), bool(outcome["failed"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            outcome = cls(**values)
+            if not outcome.metrics or not isinstance(outcome.best, dict):
+                raise ValueError("it holds an impossible value")
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path} cannot be read: {reason(error)}") from error
-        if step != state["step"] or not options.is_finished(step, state["stale_evaluations"]):
-            return None
-        return cls(seed, directory, step, state["best"] or {}, failed, state["seconds"])
-
-    @staticmethod
-    def write(directory: Path, step: int, failed: bool) -> None:
-        """Says in a run directory that the run is finished, and whether it failed."""
-        text = json.dumps({"step": step, "failed": failed}) + "\n"
-        checkpoints.write_file(directory / TRIAL_FILE, text)
+        return outcome if outcome.flags == tuple(flags) else None
 
     def value(self, metric: str) -> float:
         """Returns a metric of the best evaluation; NaN where there is none."""
-        return self.best.get(metric, math.nan)
+        value = self.best.get(metric)
+        return math.nan if value is None else value
 
 
-def best_trial(trials: Sequence[Trial], metric: str) -> Trial:
-    """Returns the trial of the highest metric, the earliest of equal ones."""
-    return max(trials, key=lambda t: -math.inf if math.isnan(t.value(metric)) else t.value(metric))
+def trial_directory(model_dir: Path, seed: int) -> Path:
+    """Returns the run directory of one of several trials."""
+    return model_dir / f"trial-{seed}"
 
 
-def summarize(trials: Sequence[Trial], metrics: Sequence[str]) -> dict[str, Any]:
-    """Returns what trials.json holds; the figures are of the trials whose metric is a number.
+def best_trial(outcomes: Sequence[Outcome]) -> Outcome:
+    """Returns the one of the highest first metric, the earliest of equal ones."""
+    values = [outcome.value(outcome.metrics[0]) for outcome in outcomes]
+    return outcomes[int(np.argmax([-math.inf if math.isnan(v) else v for v in values]))]
+
+
+def summarize(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Returns what trials.json holds; figures are of the trials whose metric is a number.
 
     Args:
-        trials: at least one; failed ones count like others.
-        metrics: of the task; the first chooses the best trial.
+        outcomes: of one task, at least one; failed ones count like others.
     """
-    summary = {}
-    for metric in metrics:
-        values = np.array([trial.value(metric) for trial in trials])
+    figures = {}
+    for metric in outcomes[0].metrics:
+        values = np.array([outcome.value(metric) for outcome in outcomes])
         values = values[~np.isnan(values)]
         if len(values):
-            summary[metric] = {
+            figures[metric] = {
                 "median": float(np.median(values)),
                 "best": float(values.max()),
                 "mean": float(values.mean()),
                 # Of a sample, hence n - 1.
                 "standard_deviation": float(values.std(ddof=1)) if len(values) > 1 else None,
             }
-    rows = [dataclasses.asdict(trial) | {"directory": trial.directory.name} for trial in trials]
-    for row in rows:
-        row["best"] = {k: v if math.isfinite(v) else None for k, v in row["best"].items()}
     return {
-        "trials": rows,
-        "summary": summary,
-        "failed": sum(trial.failed for trial in trials),
-        "best": best_trial(trials, metrics[0]).directory.name,
+        "task": outcomes[0].task,
+        "trials": [
+            {
+                "directory": trial_directory(Path(), outcome.seed).name,
+                "seed": outcome.seed,
+                "step": outcome.step,
+                "best": outcome.best,
+                "failed": outcome.failed,
+                "seconds": outcome.seconds,
+            }
+            for outcome in outcomes
+        ],
+        "figures": figures,
+        "failed": sum(outcome.failed for outcome in outcomes),
+        "best": trial_directory(Path(), best_trial(outcomes).seed).name,
     }
 
 
-def format_table(trials: Sequence[Trial], metrics: Sequence[str]) -> str:
-    """Returns the same for people; arguments as of `summarize`."""
-    summary = summarize(trials, metrics)
+def format_table(outcomes: Sequence[Outcome], model_dir: Path) -> str:
+    """Returns the same for people.
+
+    Args:
+        outcomes: as of `summarize`.
+        model_dir: which holds the trials.
+    """
+    summary, metrics = summarize(outcomes), outcomes[0].metrics
     width = max(12, *(len(metric) + 2 for metric in metrics))
     lines = ["seed".ljust(12) + "".join(m.rjust(width) for m in metrics) + "   best step  seconds"]
-    for trial in trials:
-        line = str(trial.seed).ljust(12) + "".join(
-            f"{trial.value(metric):{width}.4f}" for metric in metrics
-        )
-        line += f"{trial.best.get('step', '-'):>12}{trial.seconds:9.0f}"
-        lines.append(line + ("  failed" if trial.failed else ""))
+    for outcome in outcomes:
+        cells = "".join(f"{outcome.value(metric):{width}.4f}" for metric in metrics)
+        line = f"{outcome.seed:<12}{cells}{outcome.best.get('step', '-'):>12}{outcome.seconds:9.0f}"
+        lines.append(line + ("  failed" if outcome.failed else ""))
     for figure in ("median", "best", "mean", "standard_deviation"):
-        values = [summary["summary"].get(metric, {}).get(figure) for metric in metrics]
+        values = [summary["figures"].get(metric, {}).get(figure) for metric in metrics]
         cells = ("-".rjust(width) if v is None else f"{v:{width}.4f}" for v in values)
-        lines.append(
-            ("std" if figure == "standard_deviation" else figure).ljust(12) + "".join(cells)
-        )
-    lines.append(f"failed      {summary['failed']} of {len(trials)}")
-    lines.append(f"best trial  {best_trial(trials, metrics[0]).directory}")
+        lines.append(figure.replace("standard_deviation", "std").ljust(12) + "".join(cells))
+    lines.append(f"failed      {summary['failed']} of {len(outcomes)}")
+    lines.append(f"best trial  {model_dir / summary['best']}")
     return "\n".join(lines)

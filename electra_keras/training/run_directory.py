@@ -12,7 +12,7 @@ from electra_keras.options import RunOptions
 from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints
 
-TASK_FILE, ADAPTATION_FILE, TRIAL_FILE = "task.json", "adaptation.json", "trial.json"
+TASK_FILE, ADAPTATION_FILE, OUTCOME_FILE = "task.json", "adaptation.json", "outcome.json"
 # Fields of ElectraConfig that a converted model may have by default only.
 _NOT_RECORDED = ("max_seq_length", "mask_prob", "lower_case", "strip_accents")
 
@@ -49,7 +49,7 @@ def prepare(
                 if (model_dir / name).exists():
                     shutil.rmtree(model_dir / name)
             files = ("metrics.jsonl", "config.json", "vocab.txt")
-            for name in (*files, TASK_FILE, ADAPTATION_FILE, TRIAL_FILE):
+            for name in (*files, TASK_FILE, ADAPTATION_FILE, OUTCOME_FILE):
                 (model_dir / name).unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"cannot delete the run in {model_dir}: {error.strerror}") from error

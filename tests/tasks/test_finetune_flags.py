@@ -112,12 +112,14 @@ def test_trials_are_runs_of_their_own_and_go_on_after_ctrl_c(pretrained, data, t
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 130 and not stdout, stderr
     assert not (run / "trials.json").exists()
-    first = (run / "trial-5" / "trial.json").stat().st_mtime_ns
+    first = (run / "trial-5" / "outcome.json").stat().st_mtime_ns
 
     code, stdout, stderr = runs.run(FINETUNE, *command)
     assert code == 0, stderr
-    assert (run / "trial-5" / "trial.json").stat().st_mtime_ns == first
-    assert stderr.count("it is finished") == 1 and stderr.count("resuming at step") == 1
+    assert (run / "trial-5" / "outcome.json").stat().st_mtime_ns == first
+    assert "seed 5" not in stderr and "trial 2 of 3, seed 6" in stderr
+    assert stderr.count("resuming at step") == 1
+    assert stdout.count("\n") == 11, stdout  # the table, once
     summary = json.loads((run / "trials.json").read_text())
     assert [t["directory"] for t in summary["trials"]] == ["trial-5", "trial-6", "trial-7"]
     for trial in summary["trials"]:
@@ -127,6 +129,7 @@ def test_trials_are_runs_of_their_own_and_go_on_after_ctrl_c(pretrained, data, t
         )
         assert trial["seconds"] > 0
     assert f"best trial  {run / summary['best']}" in stdout
+    assert runs.run(FINETUNE, *command)[1] == stdout  # there is nothing left to do
 
     # A trial is what a command with its seed alone makes, bit for bit.
     alone = tmp_path / "alone"
