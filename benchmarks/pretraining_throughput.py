@@ -36,6 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--strategy", default="auto")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--jit_compile", default="auto", choices=["auto", "on", "off"])
+    parser.add_argument("--pad_to_multiple_of", type=int, default=1)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -84,7 +85,7 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
         options = TrainingOptions(train_batch_size=args.batch_size).resolve(model_options)
         config = model_options.resolve(vocab_size=vocab_size, max_seq_length=args.length)
         with strategy.scope():
-            model = ElectraPretrainer(config)
+            model = ElectraPretrainer(config, pad_to_multiple_of=args.pad_to_multiple_of)
             optimizer = ElectraOptimizer(1e-4, dynamic_loss_scale=args.precision == "mixed_float16")
             model.compile(optimizer, jit_compile=args.jit_compile)
             optimizer.build(model.trainable_variables)

@@ -329,12 +329,18 @@ class TrainingOptions(RunOptions):
         "Validation metric that chooses the best checkpoint.",
         ("discriminator_auc", "discriminator_loss", "generator_masked_loss", "loss"),
     )
+    pad_to_multiple_of: int = option(
+        1,
+        "Compute the generator's logits at numbers of tokens and of vocabulary entries that are "
+        "multiples of this, 8 for tensor cores; results and weights are the same.",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
             self.eval_batches is None or self.eval_batches >= 1, "--eval_batches must be at least 1"
         )
+        require(self.pad_to_multiple_of >= 1, "--pad_to_multiple_of must be at least 1")
 
     def resolve(self, model: ModelOptions) -> "TrainingOptions":
         """Returns a copy in which the preset's values and the warm-up steps are filled in.

@@ -78,7 +78,9 @@ def main() -> int:
         checkpoints.write_file(model_dir / "flags.cfg", flagfile)
 
     with strategy.scope():
-        model = ElectraPretrainer(config, options.seed, options.gradient_accumulation_steps)
+        model = ElectraPretrainer(
+            config, options.seed, options.gradient_accumulation_steps, options.pad_to_multiple_of
+        )
         optimizer = ElectraOptimizer.of_run(options)
         model.compile(optimizer, jit_compile=options.jit_compile)
         optimizer.build(model.trainable_variables)

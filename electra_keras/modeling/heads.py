@@ -8,13 +8,24 @@ from electra_keras.modeling.layers import gelu, weight_initializer
 
 
 class MaskedLanguageModelHead(keras.layers.Layer):
-    """Logits over the vocabulary at given positions, with the transposed token table (D2.8)."""
+    """Logits over the vocabulary at given positions, with the transposed token table (D2.8).
+
+    Args:
+        config: sizes of the generator.
+        token_embedding: the table.
+        pad_to_multiple_of: rows of zeros are multiplied along to make the numbers of positions and
+            of vocabulary entries multiples of this, and their logits dropped.
+    """
 
     def __init__(
-        self, config: EncoderConfig, token_embedding: keras.layers.Embedding, **kwargs: str
+        self,
+        config: EncoderConfig,
+        token_embedding: keras.layers.Embedding,
+        pad_to_multiple_of: int = 1,
+        **kwargs: str,
     ) -> None:
         super().__init__(**kwargs)
-        self.config = config
+        self.config, self.pad_to_multiple_of = config, pad_to_multiple_of
         self.token_embedding = token_embedding
         self.dense = keras.layers.Dense(
             config.embedding_size, kernel_initializer=weight_initializer(config), name="dense"
@@ -38,10 +49,16 @@ class MaskedLanguageModelHead(keras.layers.Layer):
             hidden: [batch, length, hidden_size] from the generator.
             positions: int32 [batch, predictions]; only these reach the vocabulary (D2.7).
         """
+        table = keras.ops.convert_to_tensor(self.token_embedding.embeddings)
+        entries, predictions = table.shape[0], positions.shape[1]
+        if self.pad_to_multiple_of > 1:
+            table = tf.pad(table, [[0, -entries % self.pad_to_multiple_of], [0, 0]])
+            positions = tf.pad(positions, [[0, 0], [0, -predictions % self.pad_to_multiple_of]])
         hidden = tf.gather(hidden, positions, batch_dims=1)
         hidden = self.layer_norm(gelu(self.dense(hidden)))
-        table = keras.ops.convert_to_tensor(self.token_embedding.embeddings)
         logits = tf.einsum("bpe,ve->bpv", hidden, tf.cast(table, hidden.dtype))
+        if self.pad_to_multiple_of > 1:
+            logits = logits[:, :predictions, :entries]
         if table.dtype == tf.int8:  # quantized for serving: each row is w * scale
             logits /= tf.convert_to_tensor(self.token_embedding.embeddings_scale)
         return tf.cast(logits, tf.float32) + tf.cast(self.output_bias, tf.float32)

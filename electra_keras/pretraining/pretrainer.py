@@ -47,6 +47,7 @@ class ElectraPretrainer(keras.Model):
         config: sizes and objective.
         seed: of masks, samples and dropout. Initial weights follow keras.utils.set_random_seed.
         gradient_accumulation_steps: micro-batches that a replica's batch is split into.
+        pad_to_multiple_of: of the generator's head, see `MaskedLanguageModelHead`.
 
     Example:
         model = ElectraPretrainer(config)
@@ -55,7 +56,11 @@ class ElectraPretrainer(keras.Model):
     """
 
     def __init__(
-        self, config: ElectraConfig, seed: int = 42, gradient_accumulation_steps: int = 1
+        self,
+        config: ElectraConfig,
+        seed: int = 42,
+        gradient_accumulation_steps: int = 1,
+        pad_to_multiple_of: int = 1,
     ) -> None:
         config.require_both("the configuration")
         super().__init__(name="electra")
@@ -76,7 +81,10 @@ class ElectraPretrainer(keras.Model):
             }[config.embedding_sharing]()
             self.generator = Encoder(config.generator, embeddings, name="generator")
         self.generator_head = MaskedLanguageModelHead(
-            config.generator, self.generator.embeddings.token_embedding, name="generator_head"
+            config.generator,
+            self.generator.embeddings.token_embedding,
+            pad_to_multiple_of,
+            name="generator_head",
         )
         self.discriminator_head = ReplacedTokenHead(config.discriminator, name="discriminator_head")
         self.pretraining_metrics = statistics.PretrainingMetrics(

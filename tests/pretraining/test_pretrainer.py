@@ -39,6 +39,30 @@ def make_batches(count, rows=8):
     return tf.data.Dataset.from_tensor_slices(columns).batch(rows, drop_remainder=True)
 
 
+def test_padding_for_tensor_cores_changes_nothing():
+    """61 vocabulary entries and 3 predictions are computed as 64 and 8."""
+    (batch,) = make_batches(1)
+    outcomes = []
+    for multiple in (1, 8):
+        config = ModelOptions(
+            model_size="tiny", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+            embedding_size=16, max_position_embeddings=16,
+        ).resolve(vocab_size=61, max_seq_length=16)  # fmt: skip
+        assert config.max_predictions_per_seq % 8
+        keras.utils.set_random_seed(1)
+        model = ElectraPretrainer(config, seed=3, pad_to_multiple_of=multiple)
+        model.compile(ElectraOptimizer(1e-3), jit_compile="off")
+        model.optimizer.build(model.trainable_variables)
+        outcomes.append(model.compute_gradients(batch, tf.constant(0)))
+    (gradients, statistics), (padded_gradients, padded_statistics) = outcomes
+    np.testing.assert_allclose(statistics, padded_statistics, rtol=1e-6)
+    for variable, ours, theirs in zip(
+        model.trainable_variables, gradients, padded_gradients, strict=True
+    ):
+        assert theirs.shape == variable.shape
+        np.testing.assert_allclose(ours, theirs, atol=1e-6, err_msg=variable.path)
+
+
 @pytest.mark.parametrize(
     ("sharing", "own_tables", "own_norm"), [("all", 0, 0), ("token", 2, 1), ("none", 3, 1)]
 )
