@@ -16,10 +16,13 @@ from tests.serving.conftest import requests
 from tests.serving.test_native import assert_same, expected
 from tests.serving.texts import TEXTS
 
+# One for each set of signatures; all exports are under test in test_finetuned.py.
+FINETUNED = ("classify_pair", "regress", "answer", "tag")
+
 
 @pytest.fixture(scope="module")
 def ports(export, finetuned_exports):
-    others = [f"{name}={other.path}" for name, other in finetuned_exports.items()]
+    others = [f"{name}={finetuned_exports[name].path}" for name in FINETUNED]
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.serving.stand_in", str(export.path), *others],
         cwd=REPOSITORY,
@@ -47,7 +50,7 @@ def test_every_signature(export, url):
         assert_same(answer, expected(export, signature, inputs))
 
 
-@pytest.mark.parametrize("name", finetuned_models.TASKS)
+@pytest.mark.parametrize("name", FINETUNED)
 def test_every_signature_of_fine_tuned_models(finetuned_exports, url, name):
     for signature, inputs in finetuned_models.requests(name).items():
         answer = Client(url, model=name).predict(signature, **inputs)
@@ -105,10 +108,10 @@ def test_command_line(url, capsys):
     pair = [f"--url={url}", "--signature=replaced_tokens_pair", "--text_pair=b", "a"]
     assert client.main(pair) == 0
     assert json.loads(capsys.readouterr().out)["text_index"][:2] == [0, 1]
-    question = [f"--url={url}", "--model=answer_plain", "--question=where", "one two three"]
+    question = [f"--url={url}", "--model=answer", "--question=where", TEXTS[4]]
     assert client.main(question) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert "one two three"[answer["start"] : answer["end"]] == answer["answer"] != ""
+    assert TEXTS[4][answer["start"] : answer["end"]] == answer["answer"] != ""
     assert client.main([f"--url={url}", "--signature=x", "a"]) == 1
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1

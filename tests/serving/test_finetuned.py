@@ -10,9 +10,8 @@ from electra_keras.serving import finetuned, quantization, windowed
 from tests.runs import error_of, run
 from tests.serving import finetuned_models
 from tests.serving.finetuned_models import QUESTIONS, READABLE, TASKS, default_of, requests
-from tests.serving.native import NativeModel
 from tests.serving.test_export import warmup_logs
-from tests.serving.test_native import assert_same, expected, run_python, to_json
+from tests.serving.test_native import assert_same, computed, expected, run_python, to_json
 from tests.serving.texts import BUCKETS
 
 # isort: split
@@ -22,19 +21,39 @@ CLASSIFIERS = [name for name in TASKS if default_of(name) in ("classify", "regre
 ASKED = [(name, signature) for name in TASKS for signature in requests(name)]
 
 
+def warmup_requests(export):
+    """The signature and the inputs of every warm-up request of an export."""
+    for log in warmup_logs(export.path):
+        request = log.predict_log.request
+        inputs = {key: tf.make_ndarray(value).tolist() for key, value in request.inputs.items()}
+        yield request.model_spec.signature_name, inputs
+
+
 @pytest.fixture(scope="module")
-def native_answers(finetuned_exports):
-    """Every answer of every export, from a process that never imports Python's TensorFlow."""
+def native_process(finetuned_exports):
+    """Answers of all exports, from a process that never imports Python's TensorFlow.
+
+    Those to `requests`, and those to the warm-up requests, in the order of ASKED and of the exports.
+    """
+    asked = [(name, signature, requests(name)[signature]) for name, signature in ASKED]
+    for name, export in finetuned_exports.items():
+        asked += [(name, *request) for request in warmup_requests(export)]
     lines = []
-    for name, signature in ASKED:
-        inputs = {key: to_json(value) for key, value in requests(name)[signature].items()}
-        export = list(TASKS).index(name)
-        lines.append(json.dumps({"export": export, "signature": signature, "inputs": inputs}))
+    for name, signature, inputs in asked:
+        coded = {key: to_json(value) for key, value in inputs.items()}
+        number = list(TASKS).index(name)
+        lines.append(json.dumps({"export": number, "signature": signature, "inputs": coded}))
     paths = [str(finetuned_exports[name].path) for name in TASKS]
     answers = run_python(["-m", "tests.serving.native", *paths], "\n".join(lines))
     *answers, imported = map(json.loads, answers)
     assert imported == {"imported": []}
-    return dict(zip(ASKED, answers, strict=True))
+    assert len(answers) == len(asked)
+    return answers
+
+
+@pytest.fixture(scope="module")
+def native_answers(native_process):
+    return dict(zip(ASKED, native_process, strict=False))
 
 
 @pytest.mark.parametrize("name, signature", ASKED)
@@ -204,33 +223,31 @@ def test_no_texts_at_all(finetuned_exports, name):
     assert {len(value) for value in answer.values()} == {0}
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_warmup_has_every_signature_and_bucket(finetuned_exports, name):
-    export = finetuned_exports[name]
-    native, seen = NativeModel(export.path), set()
-    for log in warmup_logs(export.path):
-        request = log.predict_log.request
-        signature = request.model_spec.signature_name
-        inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
-        outputs = native.run(signature, inputs)
-        assert signature == "tag" or not outputs["truncated"].any()
-        if "input_ids" in inputs:
-            length = inputs["input_ids"].shape[1]
-        else:  # each word is one token
-            words = sum(len(value[0].split()) for value in inputs.values())
-            length = min(b for b in BUCKETS if b >= 1 + words + len(inputs))
-        seen.add((signature, length))
-    assert seen == {(s.name, bucket) for s in export.servable.signatures for bucket in BUCKETS}
+def test_warmup_has_every_signature_and_bucket(finetuned_exports, native_process):
+    answers = iter(native_process[len(ASKED) :])
+    for export in finetuned_exports.values():
+        seen = set()
+        for signature, inputs in warmup_requests(export):
+            outputs = next(answers)
+            assert signature == "tag" or not any(outputs["truncated"])
+            if "input_ids" in inputs:
+                length = len(inputs["input_ids"][0])
+            else:  # each word is one token
+                words = sum(len(value[0].split()) for value in inputs.values())
+                length = min(b for b in BUCKETS if b >= 1 + words + len(inputs))
+            seen.add((signature, length))
+        assert seen == {(s.name, bucket) for s in export.servable.signatures for bucket in BUCKETS}
+    assert next(answers, None) is None
 
 
 def test_windows_are_read_some_at_a_time(finetuned_exports, monkeypatch):
     """The answers do not depend on how many; more than one window at a time is what a text needs."""
     for name in ("answer", "tag"):
         export, inputs = finetuned_exports[name], requests(name)["serving_default"]
-        at_once = expected(export, "serving_default", inputs)
+        at_once = computed(export, "serving_default", inputs)
         for tokens in (1, 100, 333):
             monkeypatch.setattr(windowed, "_TOKENS_AT_A_TIME", tokens)
-            for key, value in expected(export, "serving_default", inputs).items():
+            for key, value in computed(export, "serving_default", inputs).items():
                 if value.dtype.kind == "f":
                     np.testing.assert_allclose(value, at_once[key], atol=1e-5)
                 else:
