@@ -47,13 +47,16 @@ def read(model_dir: Path, which: str = "best", encoder_only: bool = False) -> Mo
     arrays = {variable.path: variable.numpy() for variable in variables}
     stored = checkpoints.list_arrays(checkpoint, "weights")
     left = sorted(path for path in stored if path not in arrays and not is_lora(path))
+    notes = [f"left behind: {', '.join(left)}"] if left else []
+    if any(map(is_lora, stored)):
+        notes.append("low-rank updates (LoRA) are merged into the encoder's matrices")
     own = {path: array for path, array in arrays.items() if path.startswith("discriminator/")}
     return ModelWeights(
         config,
         Vocabulary.load(str(model_dir / "vocab.txt")),
         own,
         step=checkpoints.read_state(checkpoint)["step"],
-        notes=[f"left behind: {', '.join(left)}"] if left else [],
+        notes=notes,
         source=str(checkpoint),
         head=task and TaskHead(task, {p: array for p, array in arrays.items() if p not in own}),
     )

@@ -287,15 +287,17 @@ def write_head(head: TaskHead, encoder: EncoderConfig) -> WrittenHead:
             [*notes, _kept(task, ("max_seq_length", "stride"))],
         )
     if isinstance(task, QuestionAnsweringTask) and task.answer_head == "plain":
-        notes = [_kept(task, ("max_seq_length", "stride", "max_answer_length", "has_impossible"))]
-        if task.has_impossible:
-            notes.append(
-                "with questions without answer: handle_impossible_answer=True in a pipeline"
-            )
+        names = (
+            "max_seq_length",
+            "stride",
+            "max_answer_length",
+            "has_impossible",
+            "null_threshold",
+        )
         return WrittenHead(
             _linear_tensors("qa_outputs", weights),
             {"architectures": ["ElectraForQuestionAnswering"]} | recorded,
-            notes,
+            [_kept(task, names)],
         )
     if isinstance(task, ClassificationTask) and 2 * len(weights[_BIAS]) <= encoder.hidden_size:
         return _write_classification(task, weights, recorded)

@@ -194,9 +194,12 @@ def write(model: ModelWeights, directory: Path) -> list[str]:
     )
     backbone.save_to_preset(str(directory))
     tokenizer.save_to_preset(str(directory))
+    headless = model.config.missing_heads(model.weights)
+    lost = [] if "discriminator_head" in headless else ["the discriminator's head"]
+    lost += ["the generator"] if model.config.generator else []
     notes = [
         *guesses,
-        "not in a backbone: the discriminator's head, and the generator",
+        *([f"not in a backbone: {' and '.join(lost)}"] if lost else []),
         "fresh: pooled_dense, which ELECTRA does not have; train it before using pooled_output",
         difference(model, backbone),
     ]

@@ -294,7 +294,7 @@ def test_low_rank_updates_are_merged(tmp_path):
     np.testing.assert_allclose(model.weights[f"{layer}/kernel"], expected, rtol=1e-6, atol=1e-7)
     assert np.abs(updates).max() > 0.1
     assert not any("lora" in path for path in model.weights)
-    assert model.notes == []
+    assert model.notes == ["low-rank updates (LoRA) are merged into the encoder's matrices"]
 
 
 def test_a_task_of_ones_own(tmp_path):
@@ -415,6 +415,24 @@ def test_transformers_computes_what_ours_does(tmp_path, name):
     assert np.ptp(ours[real]) > 0.5  # the inputs make a difference
     labels = getattr(task, "labels", ()) or ("LABEL_0", "LABEL_1")[: theirs.shape[-1]]
     assert model.config.id2label == dict(enumerate(labels))
+
+
+@needs_torch
+@pytest.mark.parametrize("name", list(TASKS))
+def test_a_directory_that_transformers_wrote_again(tmp_path, name):
+    """Nothing of the task is lost on the way through save_pretrained."""
+    import transformers
+
+    write_ours(tmp_path / "ours", TASKS[name])
+    huggingface.write(finetuned.read(tmp_path / "ours"), tmp_path)
+    model = getattr(transformers, CLASSES[name]).from_pretrained(tmp_path)
+    model.save_pretrained(tmp_path / "again")
+    transformers.AutoTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path / "again")
+    found, expected = huggingface.read([tmp_path / "again"]), huggingface.read([tmp_path])
+    assert found.head.task == TASKS[name]
+    assert found.config == expected.config
+    assert_same_bits(found.head.weights, expected.head.weights)
+    assert_same_bits(found.weights, expected.weights)
 
 
 @needs_torch
