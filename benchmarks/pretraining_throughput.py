@@ -7,7 +7,9 @@ written to records first. With a GPU, give --precision=mixed_bfloat16 and the ba
 
 Fields: `examples_per_second` and `step_seconds` from the median step; `cpu_seconds` of all threads per
 step; `first_step_seconds` from the start of the process to the end of the first step, compilation and
-imports included; `peak_memory_mb` of the process.
+imports included; `peak_memory_mb` of the process. With --matmul_rate, `of_matmul_rate`: the step over
+the rate of TensorFlow's matrix products alone, at its shapes, forward and backward. On a GPU also try
+--pad_to_multiple_of=8.
 """
 
 import argparse
@@ -20,6 +22,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # imported late, to time the imports
+    from electra_keras.config import ElectraConfig
 
 PROCESS_START = time.time()
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -37,6 +43,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--jit_compile", default="auto", choices=["auto", "on", "off"])
     parser.add_argument("--pad_to_multiple_of", type=int, default=1)
+    parser.add_argument(
+        "--matmul_rate", action="store_true",
+        help="also time TensorFlow's matmul alone at the step's shapes",
+    )  # fmt: skip
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -106,7 +116,10 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
             step()
             times.append(time.perf_counter() - begun)
         cpu = (time.process_time() - cpu) / args.steps
+        peak_memory = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     median = statistics.median(times)
+    gflops = training_flops(config) * args.batch_size / median / 1e9
+    matmul = matmul_gflops(config, args.batch_size) if args.matmul_rate else None
     return {
         "size": size,
         "devices": distribution.describe(strategy),
@@ -119,10 +132,71 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
         "step_seconds_min": round(min(times), 4),
         "step_seconds_max": round(max(times), 4),
         "cpu_seconds": round(cpu, 4),
-        "gflops_per_second": round(training_flops(config) * args.batch_size / median / 1e9, 1),
+        "gflops_per_second": round(gflops, 1),
         "first_step_seconds": round(first_step, 1),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-    }
+        "peak_memory_mb": peak_memory,
+    } | (
+        {"matmul_gflops_per_second": round(matmul, 1), "of_matmul_rate": round(gflops / matmul, 2)}
+        if matmul
+        else {}
+    )
+
+
+def matrix_products(
+    config: "ElectraConfig", batch_size: int
+) -> list[tuple[int, int, int, int, int]]:
+    """Returns the forward pass's products as (times, batch, rows, inner, columns)."""
+    length = config.max_seq_length
+    tokens, products = batch_size * length, []
+    for encoder in (config.generator, config.discriminator):
+        hidden, inner, heads = (
+            encoder.hidden_size, encoder.intermediate_size, encoder.num_attention_heads
+        )  # fmt: skip
+        layers, size = encoder.num_hidden_layers, hidden // heads
+        products += [
+            (layers, 1, tokens, hidden, 3 * hidden),
+            (layers, 1, tokens, hidden, hidden),
+            (layers, 1, tokens, hidden, inner),
+            (layers, 1, tokens, inner, hidden),
+            (layers, batch_size * heads, length, size, length),
+            (layers, batch_size * heads, length, length, size),
+        ]
+        if encoder.embedding_size != hidden:
+            products.append((1, 1, tokens, encoder.embedding_size, hidden))
+    predictions = batch_size * config.max_predictions_per_seq
+    generator, hidden = config.generator, config.discriminator.hidden_size
+    return [
+        *products,
+        (1, 1, predictions, generator.hidden_size, generator.embedding_size),
+        (1, 1, predictions, generator.embedding_size, generator.vocab_size),
+        (1, 1, tokens, hidden, hidden),
+    ]
+
+
+def matmul_gflops(config: "ElectraConfig", batch_size: int) -> float:
+    """Returns the rate of TensorFlow's matmul over the products of a step, forward and backward."""
+    import tensorflow as tf
+
+    seconds = operations = 0.0
+    for times, batch, rows, inner, columns in matrix_products(config, batch_size):
+        x, w, dy = (
+            tf.random.normal([batch, *shape])
+            for shape in ((rows, inner), (inner, columns), (rows, columns))
+        )
+        for run in (
+            lambda x=x, w=w: tf.matmul(x, w),
+            lambda dy=dy, w=w: tf.matmul(dy, w, transpose_b=True),
+            lambda x=x, dy=dy: tf.matmul(x, dy, transpose_a=True),
+        ):
+            took = []
+            for _ in range(7):
+                begun = time.perf_counter()
+                run()
+                tf.test.experimental.sync_devices()
+                took.append(time.perf_counter() - begun)
+            seconds += times * statistics.median(took)
+            operations += times * 2.0 * batch * rows * inner * columns
+    return operations / seconds / 1e9
 
 
 def main() -> None:
