@@ -112,6 +112,8 @@ def test_labels_of_other_schemes(tmp_path):
     bioes = ("O", "S-X", "B-X", "E-X", "I-X")
     head = huggingface.read([tagger(tmp_path / "bioes", bioes)]).head
     assert (head.task.labels, head.task.scheme) == (bioes, "BIOES")
+    head = huggingface.read([tagger(tmp_path / "single", ("O", "B-X", "S-X"))]).head
+    assert head.task.scheme == "BIOES"
     model = huggingface.read([tagger(tmp_path / "part", ("O", "I-X", "B-Y", "I-Y"))])
     assert any("no label B-X: " in note for note in model.notes)
     assert not any("no label" in note for note in huggingface.read([tmp_path / "bioes"]).notes)
