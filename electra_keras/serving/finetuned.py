@@ -28,9 +28,10 @@ from electra_keras.tasks import running
 from electra_keras.tasks.classification import ClassificationTask
 from electra_keras.tasks.finetuner import FineTuner
 from electra_keras.tasks.question_answering import QuestionAnsweringTask
+from electra_keras.tasks.registry import family_of_settings
 from electra_keras.tasks.tagging import TaggingTask
 from electra_keras.text.vocabulary import Vocabulary
-from electra_keras.training import checkpoints
+from electra_keras.training import checkpoints, run_directory
 
 
 def make_servable(
@@ -43,7 +44,7 @@ def make_servable(
     """Builds what is exported of a fine-tuned model.
 
     Args:
-        model_dir: a run directory of electra_keras.finetune.
+        model_dir: a run directory of electra_keras.finetune, with a task.json.
         which: its checkpoint, as in `checkpoints.find_checkpoint`.
         buckets: the values of --sequence_buckets, or None for the default ones.
         precision: "float32" or "mixed_bfloat16", what encoder and head compute in.
@@ -51,13 +52,17 @@ def make_servable(
 
     Raises:
         UsageError: impossible buckets.
-        UserError: not such a directory, a damaged one, or a task that has no signatures.
+        UserError: a damaged directory, or one of a task that has no signatures.
     """
+    where = str(model_dir / run_directory.TASK_FILE)
+    try:
+        family = _SIGNATURES[family_of_settings(run_directory.read_task(model_dir), where)]
+    except (UsageError, KeyError) as error:
+        raise UserError(
+            f"{where} is of no task of this library, and models of others cannot be exported"
+        ) from error
     with networks.precision(precision):
         model, task, tokenizer = running.load_finetuned(model_dir, which)
-    family = _SIGNATURES.get(type(task))
-    if family is None:
-        raise UserError(f"{model_dir}: a model of the task {task.name} cannot be exported")
     config = dataclasses.replace(model.config, max_seq_length=task.max_seq_length)
     sizes = choose_buckets(config, buckets)
     if sizes[-1] != task.max_seq_length:

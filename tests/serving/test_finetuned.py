@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from electra_keras.console import UsageError
+from electra_keras.console import UsageError, UserError
 from electra_keras.serving import finetuned, quantization, windowed
 from tests.runs import error_of, run
 from tests.serving import finetuned_models
@@ -258,14 +258,26 @@ def test_windows_are_read_some_at_a_time(finetuned_exports, monkeypatch):
 # --- Smaller weights, and bad use ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("smaller", [{"quantize": "int8"}, {"precision": "mixed_bfloat16"}])
-def test_smaller_weights_give_nearly_the_same(finetuned_exports, smaller):
-    export = finetuned_exports["classify_pair"]
+@pytest.mark.parametrize(
+    "smaller, name, output, most",
+    [
+        ({"precision": "mixed_bfloat16"}, "classify_pair", "probabilities", 0.1),
+        ({"precision": "mixed_bfloat16"}, "answer", "null_odds", 1),
+        ({"precision": "mixed_bfloat16"}, "tag", "probabilities", 0.1),
+        ({"quantize": "int8"}, "answer", "null_odds", 1),
+    ],
+)
+def test_smaller_weights_give_nearly_the_same(finetuned_exports, smaller, name, output, most):
+    export = finetuned_exports[name]
     other = finetuned.make_servable(export.model_dir, buckets=["32"], **smaller)
     texts = [text for text in READABLE if text.strip()]
-    exact, answers = (quantization.answers(s, texts) for s in (export.servable, other))
-    difference = exact["classify"]["probabilities"] - answers["classify"]["probabilities"]
-    assert 1e-6 < np.abs(difference).max() < 0.1
+    signature = default_of(name)
+    exact, answers = (
+        quantization.answers(servable, texts)[signature][output]
+        for servable in (export.servable, other)
+    )
+    assert answers.dtype == np.float32
+    assert 1e-6 < np.abs(exact - answers).max() < most
 
 
 def test_the_command_says_what_int8_costs_and_what_it_wrote(finetuned_exports, tmp_path):
@@ -289,6 +301,9 @@ def test_bad_use_is_one_line(finetuned_exports, tmp_path):
     export = finetuned_exports["classify"]
     with pytest.raises(UsageError, match=r"=8,16 must end with 32"):
         finetuned.make_servable(export.model_dir, buckets=["8", "16"])
+    with pytest.raises(UserError, match=r"task\.json is of no task of this library"):
+        (tmp_path / "task.json").write_text('{"family": "mine:Task"}')
+        finetuned.make_servable(tmp_path)
     code, line = error_of(
         "electra_keras.export", f"--model_dir={export.model_dir}", f"--export_dir={tmp_path / 'x'}",
         "--top_k=3",
