@@ -2,8 +2,11 @@
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +69,52 @@ def start(module, *args, **environment):
     )
 
 
+class _Forks:
+    """The process of tests/forked.py, started when it is needed first."""
+
+    def __init__(self):
+        self._server = None
+
+    def run(self, module, arguments, timeout):
+        """Runs a command; returns (exit code, stdout, stderr)."""
+        if self._server is None:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "tests.forked"],
+                cwd=REPOSITORY,
+                env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                text=True,
+            )
+            assert self._server.stdout.readline() == "ready\n"
+        with tempfile.NamedTemporaryFile() as stdout, tempfile.NamedTemporaryFile() as stderr:
+            request = {
+                "module": module,
+                "arguments": arguments,
+                "environment": os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+                "stdout": stdout.name,
+                "stderr": stderr.name,
+            }
+            self._server.stdin.write(json.dumps(request) + "\n")
+            self._server.stdin.flush()
+            answered, _, _ = select.select([self._server.stdout], [], [], timeout)
+            if not answered:
+                os.killpg(self._server.pid, signal.SIGKILL)
+                self._server = None
+                raise subprocess.TimeoutExpired([module, *arguments], timeout)
+            code = int(self._server.stdout.readline())
+            return code, stdout.read().decode(), stderr.read().decode()
+
+
+_forks = _Forks()
+
+
 def run(module, *args, timeout=240, **environment):
     """Runs a command of the library to its end; returns (exit code, stdout, stderr)."""
+    if not environment:
+        return _forks.run(module, [str(arg) for arg in args], timeout)
     process = start(module, *args, **environment)
     try:
         stdout, stderr = process.communicate(timeout=timeout)

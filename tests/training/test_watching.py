@@ -116,26 +116,36 @@ def test_report_shows_what_no_learning_gives():
     assert "87.5% (calling every token original)" in out.getvalue()
 
 
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    data = runs.write_records(tmp_path_factory.mktemp("data"), examples=32)
+    return [f"--data_dir={data}", "--train_batch_size=8", "--jit_compile=off"]
+
+
 @pytest.mark.slow
-def test_time_limit_histograms_and_profile(tmp_path):
-    data = runs.write_records(tmp_path / "data", examples=32)
+def test_histograms_and_profile(small_run, tmp_path):
     args = [
-        f"--data_dir={data}",
+        *small_run,
         f"--model_dir={tmp_path / 'run'}",
-        "--train_batch_size=8",
-        "--train_steps=100000",
+        "--train_steps=10",
         "--log_steps=5",
         "--histogram_steps=5",
         "--profile_steps=2,3",
         "--peak_teraflops=0.1",
-        "--max_runtime=0.4",
     ]
-    stderr = runs.train(*args)  # exit code 0
-    assert "stopped by --max_runtime at step" in stderr
+    runs.train(*args)  # exit code 0
     assert list((tmp_path / "run" / "logs" / "train").glob("plugins/profile/*/*.xplane.pb"))
     record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[1])
     assert 0 < record["model_flops_utilisation"] < 1
     assert record["examples_per_second"] > 0
+
+
+@pytest.mark.slow
+def test_time_limit(small_run, tmp_path):
+    """Here it is over when the first step is done."""
+    args = [*small_run, f"--model_dir={tmp_path / 'run'}", "--train_steps=100000"]
+    stderr = runs.train(*args, "--max_runtime=0.001")  # exit code 0
+    assert "stopped by --max_runtime at step" in stderr
 
 
 def test_short_runs_are_warned_of_a_long_warmup(caplog):
