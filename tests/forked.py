@@ -11,7 +11,6 @@ reads a JSON object a line (module, arguments, environment, stdout and stderr: p
 code of each.
 """
 
-import atexit
 import json
 import os
 import runpy
@@ -52,7 +51,6 @@ def run(module, arguments, environment, stdout, stderr):
     except BaseException:
         traceback.print_exc()
         code = 1
-    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     return code
