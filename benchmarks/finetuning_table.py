@@ -47,11 +47,12 @@ TASKS = {
 }  # fmt: skip
 
 
-def fine_tune(init_from: str, directory: Path, flags: list[str], trials: int) -> dict | None:
+def fine_tune(arguments: argparse.Namespace, directory: Path, flags: list[str]) -> dict | None:
     """Returns what trials.json says, or None where the data is not there."""
     command = [
-        sys.executable, "-m", "electra_keras.finetune", f"--init_from={init_from}",
-        f"--model_dir={directory}", f"--num_trials={trials}", *COMMON, *flags,
+        sys.executable, "-m", "electra_keras.finetune", f"--init_from={arguments.init_from}",
+        f"--checkpoint={arguments.checkpoint}", f"--model_dir={directory}",
+        f"--num_trials={arguments.trials}", *COMMON, *flags,
     ]  # fmt: skip
     files = [flag.partition("=")[2] for flag in flags if flag.startswith(("--data_dir", "--train"))]
     if not all(Path(file).exists() for file in files):
@@ -81,6 +82,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--init_from", required=True)
+    parser.add_argument("--checkpoint", default="best", help="best, latest, or a step")
     parser.add_argument("--data", required=True)
     parser.add_argument("--output", required=True)
     parser.add_argument("--trials", type=int, default=3)
@@ -96,11 +98,10 @@ def main() -> None:
         metric, flags = TASKS[task]
         summaries = [
             fine_tune(
-                arguments.init_from,
+                arguments,
                 output / f"{task.replace(' ', '-')}-{kind}",
                 [flag.format(data=arguments.data) for flag in flags]
                 + ["--random_weights"] * (kind == "random"),
-                arguments.trials,
             )
             for kind in kinds
         ]
