@@ -148,12 +148,20 @@ class TaggingTask:
             arrays["example"] = first + made.windows.text.numpy()
             if all(getattr(example, "tags", None) is not None for example in chunk):
                 tags = [convert_tags(sentence.tags, self.scheme) for sentence in chunk]
-                ids = [self.labels.index(tag) for sentence in tags for tag in sentence]
                 arrays["labels"] = np.full(arrays["is_word"].shape, -1, np.int32)
-                arrays["labels"][arrays["is_word"]] = ids
+                arrays["labels"][arrays["is_word"]] = [
+                    self._label_id(tag, sentence.id)
+                    for sentence, of_sentence in zip(chunk, tags, strict=True)
+                    for tag in of_sentence
+                ]
             parts.append(arrays)
         names = set.intersection(*(set(arrays) for arrays in parts))
         return {name: np.concatenate([arrays[name] for arrays in parts]) for name in names}
+
+    def _label_id(self, tag: str, sentence: str) -> int:
+        if tag not in self.labels:  # a model from elsewhere may know a type by half
+            raise UserError(f"sentence {sentence}: the model has no tag {tag!r}")
+        return self.labels.index(tag)
 
     # --- outputs --------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from electra_keras.console import UserError
 from electra_keras.tasks import words
 from electra_keras.tasks.data.examples import TaggedSentence, TextExample
 from electra_keras.tasks.options import TaskOptions
@@ -130,3 +131,9 @@ def test_a_run_that_finds_nothing_has_failed():
     assert task.failed(outputs, features, SENTENCES)
     outputs[..., 1] = 2
     assert not task.failed(outputs, features, SENTENCES)
+
+
+def test_a_tag_that_the_model_does_not_know_is_named():
+    task = TaggingTask("tagging", ("O", "B-PER", "B-LOC"), "BIO", 12, 5)
+    with pytest.raises(UserError, match="sentence 0: the model has no tag 'I-PER'"):
+        task.features(SENTENCES, TOKENIZER)
