@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from electra_keras.config import EncoderConfig, matches
 from electra_keras.console import ProgressLine, UsageError, UserError
@@ -18,6 +19,7 @@ from electra_keras.tasks.answer_heads import ElectraAnswerHead, PlainAnswerHead
 from electra_keras.tasks.data.examples import QuestionExample
 from electra_keras.tasks.data.question_answering import (
     EXTENSIONS,
+    article,
     gold_articles,
     read_questions,
     training_questions,
@@ -28,6 +30,7 @@ from electra_keras.tasks.metrics.squad import evaluate_v1, evaluate_v2
 from electra_keras.tasks.options import InputOptions, TaskOptions
 from electra_keras.tasks.reading import read_questions_to_answer, read_split
 from electra_keras.text.tokenizer import Tokenizer
+from electra_keras.training.checkpoints import write_file
 
 FAMILY = "question_answering"
 # Questions that are tokenized, or answered, at a time.
@@ -75,10 +78,20 @@ class QuestionAnsweringTask:
     def read(
         cls, options: TaskOptions, split: str, task: Self | None = None
     ) -> list[QuestionExample]:
-        """Reads a SQuAD or MRQA file; the questions of an article are not parted."""
-        examples = read_split(
-            options, split, EXTENSIONS, read_questions, lambda e: e.title or e.context
-        )
+        """Reads a SQuAD or MRQA file; the questions of an article are not parted.
+
+        With a task that knows no impossible questions, these are left out, with a warning.
+        """
+        examples = read_split(options, split, EXTENSIONS, read_questions, article)
+        if task is not None and not task.has_impossible:
+            answerable = [example for example in examples if not example.is_impossible]
+            if len(answerable) < len(examples):
+                logging.warning(
+                    "%d of %d %s questions have no answer and are left out: the model was trained "
+                    "without such",
+                    len(examples) - len(answerable), len(examples), split,
+                )  # fmt: skip
+            examples = answerable
         if split == "dev" and not any(e.gold or e.is_impossible for e in examples):
             raise UserError("the dev questions have no answers to compare with")
         return examples
@@ -147,8 +160,15 @@ class QuestionAnsweringTask:
     def training_examples(
         self, options: TaskOptions, examples: Sequence[QuestionExample]
     ) -> list[QuestionExample]:
-        """Returns the questions that have a place to learn from."""
-        return training_questions(examples)
+        """Returns the questions that have a place to learn from.
+
+        Raises:
+            UserError: there are none.
+        """
+        usable = training_questions(examples)
+        if not usable:
+            raise UserError("no training question has an answer that is in its context")
+        return usable
 
     # --- inputs ---------------------------------------------------------------------------------
 
@@ -355,5 +375,5 @@ class QuestionAnsweringTask:
         for name, values in named.items():
             content = {e.id: value for e, value in zip(examples, values, strict=True)}
             text = json.dumps(content, ensure_ascii=False) + "\n"
-            (Path(directory) / name).write_text(text, encoding="utf-8")
+            write_file(Path(directory) / name, text)
         return str(Path(directory) / "predictions.json")

@@ -153,6 +153,8 @@ def read_questions_to_answer(options: InputOptions) -> list[QuestionExample]:
         if options.input == "-":
             raise UsageError("MRQA's format is read from a file: give --input")
         return read_mrqa(path)
+    if rows and isinstance(rows[0], dict) and "data" in rows[0]:
+        raise UsageError(f"{input_name(options)}: SQuAD's format is read from a file named .json")
     examples = []
     for (number, _), row in zip(lines, rows, strict=True):
         where = f"{input_name(options)}, line {number}"

@@ -21,6 +21,7 @@ from electra_keras.tasks.metrics.tagging import chunks, convert_tags, evaluate_t
 from electra_keras.tasks.options import InputOptions, TaskOptions
 from electra_keras.tasks.reading import read_split, read_texts_to_tag
 from electra_keras.text.tokenizer import Tokenizer
+from electra_keras.training.checkpoints import write_file
 
 FAMILY = "tagging"
 # Sentences that are tokenized at a time.
@@ -263,7 +264,7 @@ class TaggingTask:
         sentences = [
             "".join(f"{word['text']}\t{word['tag']}\n" for word in row["words"]) for row in rows
         ]
-        path.write_text("\n".join(sentences) + "\n", encoding="utf-8")
+        write_file(path, "\n".join(sentences) + "\n")
         return str(path)
 
 

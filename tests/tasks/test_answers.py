@@ -1,5 +1,7 @@
 """Answers: targets and offsets on hostile text, the choice over windows, both heads."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from electra_keras.config import EncoderConfig
+from electra_keras.console import UserError
 from electra_keras.modeling.layers import DropoutNoise
 from electra_keras.tasks import answers
 from electra_keras.tasks.answer_heads import ElectraAnswerHead, PlainAnswerHead
@@ -268,6 +271,38 @@ def test_a_chosen_span_does_not_depend_on_the_padding():
     assert ours["answer"] and ours == theirs
 
 
-def test_no_context_and_no_room():
+def squad_file(path, *questions):
+    qas = [
+        {"id": str(number), "question": "who", "is_impossible": answer is None,
+         "answers": [{"text": answer, "answer_start": 2}] if answer else []}
+        for number, answer in enumerate(questions)
+    ]  # fmt: skip
+    data = [{"title": "", "paragraphs": [{"context": "a b c", "qas": qas}]}]
+    path.write_text(json.dumps({"data": data}))
+    return str(path)
+
+
+def test_a_model_without_impossible_questions_is_not_scored_on_them(tmp_path, caplog):
+    """As SQuAD 1.1's model on 2.0; evaluate_v1 has no figure for them."""
+    task = make_task()
+    dev = squad_file(tmp_path / "dev.json", "b", None, "b")
+    options = TaskOptions(task="question_answering", dev_file=dev)
+    with caplog.at_level("WARNING"):
+        examples = QuestionAnsweringTask.read(options, "dev", task)
+    assert [example.id for example in examples] == ["0", "2"]
+    assert "1 of 3 dev questions have no answer and are left out" in caplog.text
+    squad_file(tmp_path / "dev.json", None)
+    with pytest.raises(UserError, match="no answers to compare with"):
+        QuestionAnsweringTask.read(options, "dev", task)
+
+
+def test_training_needs_an_answer_to_learn_from():
+    lost = QuestionExample("0", "who", "a b c", gold=("d",))
+    options = TaskOptions(task="question_answering")
+    with pytest.raises(UserError, match="no training question has an answer"):
+        make_task().training_examples(options, [lost])
+
+
+def test_a_context_without_tokens_is_one_window():
     made = answers.make_windows(TOKENIZER, tf.constant(["who"]), tf.constant([""]), 16, 4, 8)
     assert made.count.numpy().tolist() == [1] and made.windows.tokens.numpy().max() == -1

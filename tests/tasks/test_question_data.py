@@ -4,12 +4,12 @@ import json
 import pytest
 
 from electra_keras.console import UsageError, UserError
-from electra_keras.tasks.data.examples import QuestionExample
+from electra_keras.tasks.data.examples import QuestionExample, hold_out
 from electra_keras.tasks.data.files import find_split
 from electra_keras.tasks.data.question_answering import (
     EXTENSIONS,
+    article,
     gold_articles,
-    hold_out_articles,
     read_questions,
     training_questions,
 )
@@ -259,18 +259,18 @@ def questions_of(articles, each):
 
 def test_articles_are_held_out_whole():
     examples = questions_of(20, 5)
-    train, held_out = hold_out_articles(examples, 0.25, seed=3)
+    train, held_out = hold_out(examples, 0.25, 3, article)
     assert (len(train), len(held_out)) == (75, 25)
     assert not {example.title for example in train} & {example.title for example in held_out}
-    assert hold_out_articles(examples, 0.25, seed=3) == (train, held_out)
-    assert hold_out_articles(examples, 0.25, seed=4)[1] != held_out
+    assert hold_out(examples, 0.25, 3, article) == (train, held_out)
+    assert hold_out(examples, 0.25, 4, article)[1] != held_out
     with pytest.raises(UsageError, match="leaves none to train on"):
-        hold_out_articles(questions_of(1, 5), 0.25, seed=3)
+        hold_out(questions_of(1, 5), 0.25, 3, article)
 
 
 def test_without_titles_contexts_are_held_out_whole():
     examples = [QuestionExample(str(n), "?", f"context {n % 10}") for n in range(50)]
-    train, held_out = hold_out_articles(examples, 0.2, seed=0)
+    train, held_out = hold_out(examples, 0.2, 0, article)
     assert len({example.context for example in held_out}) == 2 and len(train) == 40
 
 

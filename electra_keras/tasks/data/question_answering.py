@@ -12,7 +12,7 @@ from typing import Any
 from absl import logging
 
 from electra_keras.console import UserError
-from electra_keras.tasks.data.examples import QuestionExample, hold_out
+from electra_keras.tasks.data.examples import QuestionExample
 from electra_keras.tasks.data.files import parse_json, read_lines
 from electra_keras.tasks.metrics.squad import normalize_answer
 
@@ -129,20 +129,11 @@ def training_questions(examples: Sequence[QuestionExample]) -> list[QuestionExam
     return usable
 
 
-def hold_out_articles(
-    examples: Sequence[QuestionExample], share: float, seed: int
-) -> tuple[list[QuestionExample], list[QuestionExample]]:
-    """Divides questions into those to train on and those to evaluate on, by article.
-
-    Args:
-        share: of the questions to evaluate on, at least; see `examples.hold_out`. Where there are no
-            titles, as in MRQA, the questions about a context stay together.
-        seed: picks the articles.
-
-    Raises:
-        UsageError: `share` is not between 0 and 1, or leaves nothing to train on.
+def article(example: QuestionExample) -> str:
+    """Returns a name of what a question is about: its article, or its context where there are no
+    titles, as in MRQA. Such questions are not parted when some are held out.
     """
-    return hold_out(examples, share, seed, lambda example: example.title or example.context)
+    return example.title or example.context
 
 
 def gold_articles(examples: Sequence[QuestionExample]) -> list[dict[str, Any]]:
