@@ -81,6 +81,9 @@ def fine_tune(
     tokenizer = running.make_tokenizer(config, vocabulary)
     features = {name: task.features(part, tokenizer) for name, part in examples.items()}
     log_data(task, features)
+    # Of the training examples, what only predictions read is let go: it may be most of them.
+    inputs = ("input_ids", "segment_ids", "lengths", *task.targets)
+    features["train"] = {name: features["train"][name] for name in inputs}
     rows, num_layers = len(features["train"]["lengths"]), config.discriminator.num_hidden_layers
     options = options.resolve(task.default_epochs, rows)
     distribution.check_batches(options, strategy.num_replicas_in_sync)
@@ -115,9 +118,8 @@ def fine_tune(
             task_options, adaptation_options, options, leave_out=unused
         )
         checkpoints.write_file(model_dir / "flags.cfg", flagfile)
-    inputs = ("input_ids", "segment_ids", "lengths", *task.targets)
     feed = FeatureFeed(
-        {name: features["train"][name] for name in inputs},
+        features["train"],
         options.train_batch_size,
         options.seed,
         options.train_steps,
