@@ -23,7 +23,7 @@ from absl import logging
 from electra_keras.data.pipeline import open_records
 from electra_keras.data.records import find_records
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
-from electra_keras.tasks import running
+from electra_keras.tasks import registry, running
 from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints, distribution, report, run_directory
 from electra_keras.training.evaluation import Evaluator
@@ -64,7 +64,8 @@ def evaluate_finetuned(model_dir: Path) -> int:
             raise UsageError(f"--{name} is for pre-trained models; {model_dir} is fine-tuned")
     # Code is named on the command line only, not by what lies in a directory.
     task_name = flags.FLAGS.task
-    elsewhere = option_flags.given(TaskOptions) & {"data_dir", "dev_file"}
+    given = option_flags.given(TaskOptions)
+    elsewhere = given & {"data_dir", "dev_file"}
     option_flags.read_flagfile(TaskOptions, model_dir / "flags.cfg")
     if elsewhere:
         flags.FLAGS.dev_share = None
@@ -74,6 +75,10 @@ def evaluate_finetuned(model_dir: Path) -> int:
     strategy = distribution.make_strategy("one_device")
     with strategy.scope():
         model, task, tokenizer = running.load_finetuned(model_dir, _CHECKPOINT.value, task_name)
+    if type(task) in registry.FAMILY_OPTIONS:
+        useless = (given - registry.READING_OPTIONS) | (given & registry.unused_options(type(task)))
+        if useless:
+            raise UsageError(f"--{min(useless)} changes nothing: {model_dir} is trained without it")
     examples = type(task).read(options, "dev", task)
     features = task.features(examples, tokenizer)
     progress = ProgressLine(len(features["lengths"]), "rows")

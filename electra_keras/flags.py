@@ -66,7 +66,7 @@ def read_flagfile(cls: type, path: Path) -> None:
     Lines of other options are passed over.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or has an impossible value.
     """
     missing = {field.name for field in dataclasses.fields(cls)} - given(cls)
     try:
@@ -76,7 +76,10 @@ def read_flagfile(cls: type, path: Path) -> None:
     for line in lines:
         name, _, value = line.removeprefix("--").partition("=")
         if line.startswith("--") and name in missing:
-            flags.FLAGS[name].parse(value)
+            try:
+                flags.FLAGS[name].parse(value)
+            except flags.Error as error:
+                raise UserError(f"{path}: {error}") from error
 
 
 def to_flagfile(*options: Any, leave_out: Collection[str] = ()) -> str:

@@ -12,7 +12,7 @@ from electra_keras.tasks.options import InputOptions
 
 # isort: split
 # After electra_keras.console, which sets TensorFlow's log level.
-from electra_keras.tasks import running
+from electra_keras.tasks import registry, running
 from electra_keras.training import distribution
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory that electra_keras.finetune made.")
@@ -26,6 +26,8 @@ _SUBMISSION = flags.DEFINE_string(
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest, or a step.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Rows per batch.", lower_bound=1)
 option_flags.define(InputOptions)
+# Examples whose arrays are in memory at a time.
+_CHUNK = 1024
 
 
 def main() -> int:
@@ -38,26 +40,36 @@ def main() -> int:
         model, task, tokenizer = running.load_finetuned(
             Path(_MODEL_DIR.value), _CHECKPOINT.value, _TASK.value
         )
-    examples = task.read_inputs(options)
-    if not examples:
-        return 0
-    features = task.features(examples, tokenizer)
-    progress = ProgressLine(len(features["lengths"]), "rows")
-    outputs = running.Predictor(strategy, model, _BATCH_SIZE.value).outputs(
-        features, progress.update
+    strangers = option_flags.given(InputOptions) & registry.unused_options(
+        type(task), registry.INPUT_OPTIONS
     )
-    progress.clear()
-    rows = task.predictions(outputs, features, examples)
-    # Of an example that is several rows, the first speaks for all.
-    number = features.get("example", range(len(examples)))
-    truncated = dict(zip(reversed(number), reversed(features["truncated"]), strict=True))
-    for index, (example, row) in enumerate(zip(examples, rows, strict=True)):
-        more = {"truncated": True} if truncated[index] else {}
-        print(json.dumps({"id": example.id, **row, **more}, ensure_ascii=False))
+    if strangers:
+        raise UsageError(f"--{min(strangers)} says nothing to a model of the task {task.name}")
     if _SUBMISSION.value:
-        directory = Path(_SUBMISSION.value)
-        directory.mkdir(parents=True, exist_ok=True)
-        path = task.write_submission(str(directory), options.split, examples, rows)
+        if not hasattr(task, "write_submission"):
+            raise UsageError(f"--submission_dir: {task.name} has no write_submission")
+        Path(_SUBMISSION.value).mkdir(parents=True, exist_ok=True)
+    examples = task.read_inputs(options)
+    predictor = running.Predictor(strategy, model, _BATCH_SIZE.value)
+    progress = ProgressLine(len(examples), "examples")
+    all_rows = []
+    for first in range(0, len(examples), _CHUNK):
+        chunk = examples[first : first + _CHUNK]
+        features = task.features(chunk, tokenizer)
+        rows = task.predictions(predictor.outputs(features), features, chunk)
+        # Of an example that is several rows, the first speaks for all.
+        number = features.get("example", range(len(chunk)))
+        truncated = dict(zip(reversed(number), reversed(features["truncated"]), strict=True))
+        progress.clear()
+        for index, (example, row) in enumerate(zip(chunk, rows, strict=True)):
+            more = {"truncated": True} if truncated[index] else {}
+            print(json.dumps({"id": example.id, **row, **more}, ensure_ascii=False))
+        progress.update(first + len(chunk))
+        if _SUBMISSION.value:
+            all_rows += rows
+    progress.clear()
+    if _SUBMISSION.value and examples:
+        path = task.write_submission(_SUBMISSION.value, options.split, examples, all_rows)
         print(f"wrote {path}", file=sys.stderr)
     return 0
 

@@ -90,7 +90,10 @@ class Task(Protocol):
     def write_submission(
         self, directory: str, split: str, examples: Sequence[Any], rows: Sequence[dict[str, Any]]
     ) -> str:
-        """Writes predictions as the task's official scorer takes them; returns the path."""
+        """Writes predictions as the task's official scorer takes them; returns the path.
+
+        Only predict's --submission_dir needs it.
+        """
 
     def describe(self) -> str:
         """Returns a line for the log."""

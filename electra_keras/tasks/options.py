@@ -108,6 +108,12 @@ class InputOptions:
     glue_dir: str | None = option(None, "A GLUE task's directory, in place of --input.")
     split: str = option("test", "With --glue_dir: which of its files.")
 
+    def __post_init__(self) -> None:
+        require(
+            self.glue_dir is None or self.input == "-",
+            "--input and --glue_dir contradict each other: give one",
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class FineTuningOptions(RunOptions):

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections.abc import Mapping
 
 from electra_keras.console import UsageError
 from electra_keras.tasks.classification import ClassificationTask
@@ -38,6 +39,26 @@ FAMILY_OPTIONS = {
     },
     TaggingTask: {"stride", "word_column", "tag_column", "tag_scheme"},
 }
+# Those that say where examples are and how they are read; what else there is, a trained model has.
+READING_OPTIONS = {
+    "task",
+    "data_dir",
+    "dev_file",
+    "text_columns",
+    "label_column",
+    "header",
+    "label_separator",
+    "word_column",
+    "tag_column",
+}
+# Options of `InputOptions` that only some families read.
+INPUT_OPTIONS = {
+    ClassificationTask: {"text_columns", "id_column", "header", "glue_dir", "split"},
+    QuestionAnsweringTask: set(),
+    TaggingTask: {"word_column"},
+}
+# A task of one's own has the other methods of `Task`; this one is for --submission_dir alone.
+_OPTIONAL = "write_submission"
 
 
 def find_family(task: str) -> type[Task]:
@@ -47,7 +68,7 @@ def find_family(task: str) -> type[Task]:
         task: a value of --task.
 
     Raises:
-        UsageError: there is none of that name, or it cannot be imported.
+        UsageError: there is none of that name, it cannot be imported, or lacks a method.
     """
     if task in GLUE_TASKS:
         return ClassificationTask
@@ -60,18 +81,30 @@ def find_family(task: str) -> type[Task]:
             f"({', '.join(GLUE_TASKS)}), or module:Class"
         )
     try:
-        return getattr(importlib.import_module(module), name)
+        family = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(f"--task={task} cannot be imported: {error}") from error
+    for method in vars(Task):
+        needed = not method.startswith("_") and method != _OPTIONAL
+        if needed and not hasattr(family, method):
+            raise UsageError(
+                f"--task={task} is no task: it has no {method}, see tasks/interface.py"
+            )
+    return family
 
 
-def unused_options(family: type[Task]) -> set[str]:
-    """Returns the options of `TaskOptions` that a family does not read; a task of one's own may
-    read any.
+def unused_options(
+    family: type[Task], options: Mapping[type[Task], set[str]] = FAMILY_OPTIONS
+) -> set[str]:
+    """Returns the options that a family does not read; a task of one's own may read any.
+
+    Args:
+        family: the class of a task.
+        options: `FAMILY_OPTIONS` or `INPUT_OPTIONS`.
     """
-    if family not in FAMILY_OPTIONS:
+    if family not in options:
         return set()
-    return set().union(*FAMILY_OPTIONS.values()) - FAMILY_OPTIONS[family]
+    return set().union(*options.values()) - options[family]
 
 
 def family_of_settings(text: str, where: str, task: str | None = None) -> type[Task]:

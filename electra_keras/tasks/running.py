@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from electra_keras.config import ElectraConfig
-from electra_keras.console import UserError
+from electra_keras.console import UsageError, UserError
 from electra_keras.interop.weights import known_casing
 from electra_keras.tasks.adaptation import load_merged
 from electra_keras.tasks.features import Features, evaluation_batches
@@ -135,7 +135,7 @@ def load_finetuned(
         task_name: the value of --task, needed for a task of one's own only.
 
     Raises:
-        UserError: not such a directory, or a damaged one.
+        UserError: not such a directory, a damaged one, or one of another task.
     """
     config = checkpoints.read_config(model_dir)
     text = run_directory.read_task(model_dir)
@@ -146,6 +146,8 @@ def load_finetuned(
         )
     where = str(model_dir / run_directory.TASK_FILE)
     task = family_of_settings(text, where, task_name).from_json(text, where)
+    if task_name is not None and ":" not in task_name and task_name != task.name:
+        raise UsageError(f"--task={task_name}: {model_dir} is of the task {task.name}")
     vocabulary = Vocabulary.load(str(model_dir / "vocab.txt"))
     model = FineTuner(config, task.make_head, task.max_seq_length)
     load_merged(model.weights, model_dir, checkpoints.find_checkpoint(model_dir, which))

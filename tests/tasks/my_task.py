@@ -10,6 +10,7 @@ import tensorflow as tf
 from electra_keras.tasks.data.examples import TextExample
 from electra_keras.tasks.data.files import read_lines
 from electra_keras.tasks.packing import pack
+from electra_keras.tasks.reading import input_path
 
 
 class Head(keras.layers.Layer):
@@ -84,4 +85,4 @@ class LongTexts:
         return [{"is_long": bool(output > 0)} for output in outputs]
 
     def read_inputs(self, options):
-        return [TextExample(str(number), line) for number, line in read_lines(options.input)]
+        return [TextExample(str(number), line) for number, line in read_lines(input_path(options))]

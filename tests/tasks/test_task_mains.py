@@ -126,6 +126,29 @@ def test_bad_questions_are_one_line(answering, pretrained, tmp_path):
         "electra_keras.predict", f"--model_dir={answering / 'run'}", f"--input={broken}"
     )
     assert code == 1 and "line 2" in line and "'context'" in line
+    squad = tmp_path / "squad.jsonl"
+    squad_file(squad, 2, seed=1)
+    code, line = runs.error_of(
+        "electra_keras.predict", f"--model_dir={answering / 'run'}", f"--input={squad}"
+    )
+    assert code == 2 and "named .json" in line
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "message"),
+    [
+        ("evaluate", "--null_threshold=3", "--null_threshold changes nothing"),
+        ("evaluate", "--text_columns=a", "--text_columns changes nothing"),
+        ("evaluate", "--dev_share=0.5", "--dev_share changes nothing"),
+        ("evaluate", "--task=tagging", "is of the task question_answering"),
+        ("predict", "--task=CoLA", "is of the task question_answering"),
+        ("predict", "--word_column=0", "--word_column says nothing to a model of"),
+        ("predict", "--glue_dir=glue", "--glue_dir says nothing to a model of"),
+    ],
+)
+def test_no_flag_is_passed_over(answering, command, flag, message):
+    code, line = runs.error_of(f"electra_keras.{command}", f"--model_dir={answering / 'run'}", flag)
+    assert code == 2 and message in line
 
 
 # --- Tags: "word7 word8" is a chunk ---------------------------------------------------------------
@@ -168,6 +191,12 @@ def test_tags_are_learnt_and_given(tagging, tmp_path):
         assert word["text"] == text[word["start"] : word["end"]]
     found = [entity["text"] for entity in row["entities"]]
     assert "word7 word8" in found, found
+
+    # More than are in memory at a time: the numbers of windows begin anew with each part.
+    (tmp_path / "many.txt").write_text(f"{text}\nword20 word21\n" * 600)
+    rows = predict(tagging / "run", f"--input={tmp_path / 'many.txt'}")
+    assert [row["id"] for row in rows] == [str(number) for number in range(1200)]
+    assert [len(row["words"]) for row in rows] == [45, 2] * 600
 
     rows = predict(
         tagging / "run", f"--input={tagging / 'dev.txt'}", "--word_column=0",
@@ -234,3 +263,16 @@ def test_a_task_of_ones_own(pretrained, tmp_path):
         f"--model_dir={tmp_path / 'other'}",
     )  # fmt: skip
     assert code == 2 and "cannot be imported" in line
+    code, line = runs.error_of(
+        "electra_keras.finetune", f"--init_from={pretrained}", "--task=json:JSONDecoder",
+        f"--model_dir={tmp_path / 'other'}",
+    )  # fmt: skip
+    assert code == 2 and "JSONDecoder is no task: it has no read" in line
+    code, line = runs.error_of(
+        "electra_keras.predict", f"--model_dir={tmp_path / 'run'}", task,
+        f"--input={tmp_path / 'dev.txt'}", f"--submission_dir={tmp_path / 'out'}",
+    )  # fmt: skip
+    assert code == 2 and "long_texts has no write_submission" in line
+    (tmp_path / "run" / "flags.cfg").write_text("--max_seq_length=long\n")
+    code, line = runs.error_of("electra_keras.evaluate", f"--model_dir={tmp_path / 'run'}", task)
+    assert code == 1 and "flags.cfg: flag --max_seq_length=long" in line
