@@ -366,7 +366,12 @@ class QuestionAnsweringTask:
     ) -> str:
         """Writes predictions.json, of the best spans, and null_odds.json, as the official scripts
         take them.
+
+        Raises:
+            UserError: two questions have the same id, and the files a place for one.
         """
+        if len({example.id for example in examples}) < len(examples):
+            raise UserError("--submission_dir: the questions' ids are not all different")
         best = [row["best"][0]["text"] if row["best"] else "" for row in rows]
         named = {
             "predictions.json": best if self.has_impossible else [row["answer"] for row in rows],

@@ -161,7 +161,9 @@ def read_questions_to_answer(options: InputOptions) -> list[QuestionExample]:
         texts = [row.get(key) if isinstance(row, dict) else None for key in ("question", "context")]
         if not all(isinstance(text, str) for text in texts):
             raise UserError(f"{where}: expected an object with the texts 'question' and 'context'")
-        examples.append(QuestionExample(str(row.get("id", len(examples))), *texts))
+        identity = row.get("id")
+        identity = str(len(examples) if identity is None else identity)
+        examples.append(QuestionExample(identity, *texts))
     return examples
 
 

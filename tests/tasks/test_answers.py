@@ -303,6 +303,14 @@ def test_training_needs_an_answer_to_learn_from():
         make_task().training_examples(options, [lost])
 
 
+def test_a_submission_needs_different_ids(tmp_path):
+    examples = [QuestionExample("0", question, "a b c") for question in ("who", "where")]
+    rows = [{"answer": "a", "null_odds": 0.0, "best": [{"text": "a"}]}] * 2
+    with pytest.raises(UserError, match="ids are not all different"):
+        make_task().write_submission(str(tmp_path), "test", examples, rows)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_context_without_tokens_is_one_window():
     made = answers.make_windows(TOKENIZER, tf.constant(["who"]), tf.constant([""]), 16, 4, 8)
     assert made.count.numpy().tolist() == [1] and made.windows.tokens.numpy().max() == -1
