@@ -45,9 +45,13 @@ def read_split(
     """
     if options.dev_share is None:
         return read(_path(options, split, extensions))
-    parts = hold_out(
-        read(_path(options, "train", extensions)), options.dev_share, _HOLD_OUT_SEED, group
-    )
+    return _held_out(read(_path(options, "train", extensions)), options, split, group)
+
+
+def _held_out(
+    examples: list[Example], options: TaskOptions, split: str, group: Callable[[Example], str]
+) -> list[Example]:
+    parts = hold_out(examples, options.dev_share, _HOLD_OUT_SEED, group)
     return parts[split == "dev"]
 
 
@@ -77,10 +81,18 @@ def read_texts(
         split: "train" or "dev"; of a GLUE task also another one.
         labels: those that are allowed; None: whatever is there.
     """
-    in_glue = options.task in GLUE_TASKS
-    if in_glue and not (options.train_file or options.dev_file or options.dev_share):
+    if options.task in GLUE_TASKS and not (options.train_file or options.dev_file):
+        for name in ("text_columns", "label_column", "header"):
+            if getattr(options, name) != getattr(TaskOptions, name):
+                raise UsageError(
+                    f"--{name} says nothing to {options.task}'s own files; give --train_file and "
+                    "--dev_file to read others"
+                )
         if not options.data_dir:
             raise UserError(f"--data_dir is missing: where the files of {options.task} are")
+        if options.dev_share is not None:
+            train = read_glue(options.task, options.data_dir, "train")
+            return _held_out(train, options, split, lambda example: example.text_a)
         if options.task == "MNLI" and split == "dev":
             split = "dev_matched"
         return read_glue(options.task, options.data_dir, split)

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import os
 
@@ -12,6 +13,8 @@ from electra_keras.tasks.data.glue import (
     write_submission,
 )
 from electra_keras.tasks.metrics.classification import GLUE_METRICS
+from electra_keras.tasks.options import TaskOptions
+from electra_keras.tasks.reading import read_texts
 
 MNLI_COLUMNS = (
     "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\t"
@@ -252,3 +255,18 @@ def test_a_submission_that_cannot_be_written_leaves_the_old_one(tmp_path, monkey
     with pytest.raises(OSError, match="disk full"):
         write_submission(str(tmp_path), "RTE", "test", [TextExample("0", "x")], ["entailment"])
     assert (tmp_path / "RTE.tsv").read_text() == "old"
+
+
+def test_dev_share_and_columns_of_a_glue_task(tmp_path):
+    rows = "".join(f"text number {i}\t{i % 2}\n" for i in range(40))
+    (tmp_path / "train.tsv").write_text("sentence\tlabel\n" + rows)
+    options = TaskOptions(task="SST-2", data_dir=str(tmp_path), dev_share=0.25)
+    train, dev = (read_texts(options, split) for split in ("train", "dev"))
+    assert (len(train), len(dev)) == (30, 10)
+    assert {e.text_a for e in train} | {e.text_a for e in dev} == {
+        f"text number {i}" for i in range(40)
+    }
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        read_texts(dataclasses.replace(options, dev_share=0.0), "train")
+    with pytest.raises(UsageError, match="--label_column says nothing to SST-2"):
+        read_texts(dataclasses.replace(options, label_column="x"), "train")
