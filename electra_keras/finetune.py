@@ -269,7 +269,7 @@ def report(outcome: Outcome) -> None:
                 print(f"  {name:<20}{math.nan if value is None else value:.4f}")
     if outcome.failed:
         logging.warning(
-            "this run failed: the model says the same of every dev example, or nothing that is right. Try "
+            "this run failed: the model says the same of every dev example, or nothing right. Try "
             "another --seed, a lower --learning_rate, a longer --warmup_ratio, or more epochs"
         )
 
