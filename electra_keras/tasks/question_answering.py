@@ -215,7 +215,9 @@ class QuestionAnsweringTask:
             chunks.append(arrays)
             progress.update(first + len(chunk))
         progress.clear()
-        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        # Each name's parts are let go when they are joined: all of them twice may be too much.
+        names = list(chunks[0])
+        return {name: np.concatenate([chunk.pop(name) for chunk in chunks]) for name in names}
 
     def _targets(
         self, examples: Sequence[QuestionExample], text: np.ndarray, arrays: Features
