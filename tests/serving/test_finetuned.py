@@ -70,6 +70,8 @@ import sys
 from absl import flags
 from electra_keras import predict
 for arguments in map(str.split, sys.argv[1:]):
+    for name in flags.FLAGS:
+        flags.FLAGS[name].unparse()  # what the one before was given
     flags.FLAGS(["predict", *arguments])
     print("--")
     assert predict.main() == 0
@@ -93,9 +95,9 @@ def predictions(finetuned_exports, tmp_path_factory):
             rows = zip(*columns.values(), strict=True)
             lines = [json.dumps(dict(zip(columns, row, strict=True))) for row in rows]
         path.write_text("".join(f"{line}\n" for line in lines))
-        columns = "text,text_pair" if getattr(task, "pairs", False) else "text"
+        pairs = " --text_columns=text,text_pair" if getattr(task, "pairs", False) else ""
         model_dir = finetuned_exports[name].model_dir
-        arguments.append(f"--model_dir={model_dir} --input={path} --text_columns={columns}")
+        arguments.append(f"--model_dir={model_dir} --input={path}{pairs}")
     lines = run_python(["-c", _PREDICT, *arguments])
     begins = [i for i, line in enumerate(lines) if line == "--"] + [len(lines)]
     return {
