@@ -69,14 +69,21 @@ def start(module, *args, **environment):
     )
 
 
+_FORK_SECONDS = 90
+
+
 class _Forks:
     """The process of tests/forked.py, started when it is needed first."""
 
     def __init__(self):
         self._server = None
 
-    def run(self, module, arguments, timeout):
-        """Runs a command; returns (exit code, stdout, stderr)."""
+    def run(self, module, arguments):
+        """Runs a command; returns (exit code, stdout, stderr), or None if it does not come to an end.
+
+        A fork that computes may wait for a thread that only its parent has: such a command is to be run
+        again as a process of its own.
+        """
         if self._server is None:
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "tests.forked"],
@@ -99,11 +106,12 @@ class _Forks:
             }
             self._server.stdin.write(json.dumps(request) + "\n")
             self._server.stdin.flush()
-            answered, _, _ = select.select([self._server.stdout], [], [], timeout)
+            answered, _, _ = select.select([self._server.stdout], [], [], _FORK_SECONDS)
             if not answered:
                 os.killpg(self._server.pid, signal.SIGKILL)
+                self._server.wait()
                 self._server = None
-                raise subprocess.TimeoutExpired([module, *arguments], timeout)
+                return None
             code = int(self._server.stdout.readline())
             return code, stdout.read().decode(), stderr.read().decode()
 
@@ -115,7 +123,9 @@ def run(module, *args, timeout=240, **environment):
     """Runs a command of the library to its end; returns (exit code, stdout, stderr)."""
     # Training takes longer than the import, and has threads to shut down, as users' runs have.
     if not environment and module not in ("electra_keras.train", "electra_keras.finetune"):
-        return _forks.run(module, args, timeout)
+        result = _forks.run(module, args)
+        if result is not None:
+            return result
     process = start(module, *args, **environment)
     try:
         stdout, stderr = process.communicate(timeout=timeout)
@@ -134,7 +144,7 @@ def train(*args, **environment):
 
 def error_of(module, *args):
     """Runs a command that must fail with one line; returns (exit code, that line)."""
-    code, _, stderr = _forks.run(module, args, timeout=240)
+    code, _, stderr = _forks.run(module, args) or run(module, *args)
     assert "Traceback" not in stderr, stderr
     lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, stderr
