@@ -52,7 +52,7 @@ def run(model_dir, scores, patience, done=0, train_steps=8):
 
 
 def test_a_new_best_starts_the_count_anew(tmp_path, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="absl")  # whatever another test made it
     trainer, done = run(tmp_path, [0.5, 0.4, 0.6, 0.6, 0.5, 0.9, 0.9, 0.9], patience=2)
     assert done == trainer.step == 5 and trainer.stopped_early and trainer.finished
     assert trainer.best == {"step": 3, "accuracy": 0.6}
