@@ -81,9 +81,14 @@ def run_main(main: Callable[[], int | None]) -> None:
         absl_logging.set_verbosity(absl_logging.INFO)
         logging.getLogger("tensorflow").setLevel(logging.WARNING)
         try:
-            sys.exit(main() or 0)
+            exit_code = main() or 0
+            sys.stdout.flush()
+            sys.exit(exit_code)
         except UserError as error:
             _fail(error)
+        except BrokenPipeError:  # whoever reads our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes stdout once more
+            sys.exit(1)
         except OSError as error:  # no right to a file, a name that is too long, ...
             where = f"{error.filename}: " if error.filename else ""
             _fail(UserError(f"{where}{reason(error)}"))

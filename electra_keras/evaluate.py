@@ -80,6 +80,8 @@ def evaluate_finetuned(model_dir: Path) -> int:
         if useless:
             raise UsageError(f"--{min(useless)} changes nothing: {model_dir} is trained without it")
     examples = type(task).read(options, "dev", task)
+    if not examples:
+        raise UserError(f"the task {task.name} found no dev examples")
     features = task.features(examples, tokenizer)
     progress = ProgressLine(len(features["lengths"]), "rows")
     outputs = running.Predictor(strategy, model, _BATCH_SIZE.value).outputs(
@@ -92,7 +94,7 @@ def evaluate_finetuned(model_dir: Path) -> int:
     else:
         print(f"{task.name}: {len(examples)} examples")
         for name, value in metrics.items():
-            print(f"  {name:<20}{value:.4f}")
+            print(f"  {name:<20}{value if isinstance(value, int) else f'{value:.4f}'}")
     return 0
 
 

@@ -33,7 +33,7 @@ from electra_keras.tasks.trials import (
 )
 from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints, distribution, run_directory
-from electra_keras.training.loop import Trainer
+from electra_keras.training.loop import NotFiniteError, Trainer
 from electra_keras.training.optimizer import ElectraOptimizer
 
 for _options in (TaskOptions, AdaptationOptions, FineTuningOptions):
@@ -63,9 +63,17 @@ def main() -> int:
 
 
 def fine_tune(
-    task_options: TaskOptions, adaptation_options: AdaptationOptions, options: FineTuningOptions
+    task_options: TaskOptions,
+    adaptation_options: AdaptationOptions,
+    options: FineTuningOptions,
+    one_of_many: bool = False,
 ) -> tuple[int, Trainer, Outcome | None]:
-    """Makes one run; returns the exit code, the trainer, and on the chief the end, if it is there."""
+    """Makes one run; returns the exit code, the trainer, and on the chief the end, if it is there.
+
+    Args:
+        task_options, adaptation_options, options: its flags.
+        one_of_many: it is one of several trials, and ends as a failed one where a loss is not finite.
+    """
     flags = flags_of(task_options, adaptation_options, options)
     init_from, model_dir = Path(options.init_from), Path(options.model_dir)
     if options.logical_cpus > 1:
@@ -136,10 +144,17 @@ def fine_tune(
             checkpoint,
         )
     log_run(strategy, model, options)
-    exit_code = trainer.run()
-    outcome = None
-    if chief and trainer.finished:
-        outcome = Outcome.of_run(task, options.seed, trainer, validation.failed(), flags)
+    exit_code, outcome, diverged = 0, None, False
+    try:
+        exit_code = trainer.run()
+    except NotFiniteError as error:
+        if not one_of_many:
+            raise
+        logging.error("this trial failed: %s", error)
+        diverged = True
+    if chief and (trainer.finished or diverged):
+        failed = diverged or validation.failed()
+        outcome = Outcome.of_run(task, options.seed, trainer, failed, flags)
         outcome.write(model_dir)
     return exit_code, trainer, outcome
 
@@ -191,7 +206,9 @@ def run_trials(
             outcomes.append(outcome)
             continue
         logging.info("trial %d of %d, seed %d", number, options.num_trials, seed)
-        exit_code, trainer, outcome = fine_tune(task_options, adaptation_options, own)
+        exit_code, trainer, outcome = fine_tune(
+            task_options, adaptation_options, own, one_of_many=True
+        )
         if outcome is None:
             return exit_code
         if trainer.late_exit_code:
@@ -235,6 +252,9 @@ def read_data(options: TaskOptions) -> tuple[Task, dict[str, list]]:
     train = family.read(options, "train")
     task = family.of_data(options, train)
     dev = family.read(options, "dev", task)
+    for split, examples in (("train", train), ("dev", dev)):
+        if not examples:
+            raise UserError(f"--task={options.task} found no {split} examples")
     return task, {"train": task.training_examples(options, train), "dev": dev}
 
 

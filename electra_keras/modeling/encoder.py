@@ -4,7 +4,12 @@ import keras
 import tensorflow as tf
 
 from electra_keras.config import EncoderConfig
-from electra_keras.modeling.layers import DropoutNoise, Embeddings, TransformerBlock
+from electra_keras.modeling.layers import (
+    DropoutNoise,
+    Embeddings,
+    TransformerBlock,
+    flatten_tokens,
+)
 from electra_keras.modeling.lora import Lora
 
 
@@ -62,7 +67,10 @@ class Encoder(keras.layers.Layer):
         """Returns what goes into the first block."""
         noise = None if key is None else DropoutNoise(key)
         hidden = self.embeddings(input_ids, segment_ids, noise=noise)
-        return hidden if self.embeddings_project is None else self.embeddings_project(hidden)
+        if self.embeddings_project is None:
+            return hidden
+        rows = self.embeddings_project(flatten_tokens(hidden))
+        return tf.reshape(rows, [*tf.unstack(tf.shape(input_ids)), self.config.hidden_size])
 
     def _stateless_block(
         self,

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from electra_keras.config import EncoderConfig
-from electra_keras.modeling.layers import gelu, weight_initializer
+from electra_keras.modeling.layers import flatten_tokens, gelu, weight_initializer
 
 
 class MaskedLanguageModelHead(keras.layers.Layer):
@@ -54,14 +54,14 @@ class MaskedLanguageModelHead(keras.layers.Layer):
         if self.pad_to_multiple_of > 1:
             table = tf.pad(table, [[0, -entries % self.pad_to_multiple_of], [0, 0]])
             positions = tf.pad(positions, [[0, 0], [0, -predictions % self.pad_to_multiple_of]])
-        hidden = tf.gather(hidden, positions, batch_dims=1)
-        hidden = self.layer_norm(gelu(self.dense(hidden)))
-        logits = tf.einsum("bpe,ve->bpv", hidden, tf.cast(table, hidden.dtype))
-        if self.pad_to_multiple_of > 1:
-            logits = logits[:, :predictions, :entries]
+        rows = flatten_tokens(tf.gather(hidden, positions, batch_dims=1))
+        rows = self.layer_norm(gelu(self.dense(rows)))
+        logits = tf.matmul(rows, tf.cast(table, rows.dtype), transpose_b=True)[:, :entries]
         if table.dtype == tf.int8:  # quantized for serving: each row is w * scale
             logits /= tf.convert_to_tensor(self.token_embedding.embeddings_scale)
-        return tf.cast(logits, tf.float32) + tf.cast(self.output_bias, tf.float32)
+        logits = tf.cast(logits, tf.float32) + tf.cast(self.output_bias, tf.float32)
+        logits = tf.reshape(logits, [*tf.unstack(tf.shape(positions)), entries])
+        return logits[:, :predictions]
 
 
 class ReplacedTokenHead(keras.layers.Layer):
@@ -82,5 +82,6 @@ class ReplacedTokenHead(keras.layers.Layer):
 
     def call(self, hidden: tf.Tensor) -> tf.Tensor:
         """Maps [batch, length, hidden_size] to float32 logits [batch, length]."""
-        hidden = gelu(self.dense(hidden))
-        return tf.cast(tf.squeeze(self.output_dense(hidden), -1), tf.float32)
+        rows = gelu(self.dense(flatten_tokens(hidden)))
+        logits = tf.cast(self.output_dense(rows), tf.float32)
+        return tf.reshape(logits, tf.shape(hidden)[:2])

@@ -109,6 +109,15 @@ def dropout(inputs: tf.Tensor, rate: float, noise: DropoutNoise | None) -> tf.Te
     )
 
 
+def flatten_tokens(hidden: tf.Tensor) -> tf.Tensor:
+    """Returns [tokens, width] of [batch, length, width].
+
+    The gradients of biases and of LayerNorm are then sums over one axis. Over two axes XLA makes a
+    reduce-window of them, which on CPU takes ten times as long as all else that GELU costs.
+    """
+    return tf.reshape(hidden, [-1, hidden.shape[-1]])
+
+
 class Embeddings(keras.layers.Layer):
     """Token + type + position embeddings, then LayerNorm and dropout (D4.19).
 
@@ -164,7 +173,9 @@ class Embeddings(keras.layers.Layer):
         hidden = self.token_embedding(input_ids)
         hidden += self.type_embedding(segment_ids)
         hidden += self.position_embedding(tf.range(length))
-        return dropout(self.layer_norm(hidden), self.config.hidden_dropout_prob, noise)
+        rows = self.layer_norm(flatten_tokens(hidden))
+        rows = dropout(rows, self.config.hidden_dropout_prob, noise)
+        return tf.reshape(rows, tf.shape(hidden))
 
 
 class SelfAttention(keras.layers.Layer):
@@ -198,18 +209,18 @@ class SelfAttention(keras.layers.Layer):
     def call(
         self, hidden: tf.Tensor, attention_bias: tf.Tensor, noise: DropoutNoise | None = None
     ) -> tf.Tensor:
-        """Maps [batch, length, hidden] to the same shape.
+        """Maps [batch * length, hidden] to the same shape.
 
         Args:
-            hidden: [batch, length, hidden].
+            hidden: [batch * length, hidden], the tokens of one text behind each other.
             attention_bias: float32 [batch, 1, 1, length], 0 for real tokens, -10000 for padding.
             noise: source of dropout's random numbers, or None.
         """
         heads, width = self.config.num_attention_heads, self.config.hidden_size
-        batch, length = tf.shape(hidden)[0], tf.shape(hidden)[1]
-        static = hidden.shape
+        batch, length = tf.shape(attention_bias)[0], tf.shape(attention_bias)[3]
+        static = attention_bias.shape
         if static.is_fully_defined():
-            batch, length = static[0], static[1]
+            batch, length = static[0], static[3]
         mixed = tf.reshape(self.query_key_value(hidden), [batch, length, 3, heads, width // heads])
         query, key, value = tf.unstack(tf.transpose(mixed, [2, 0, 3, 1, 4]))
         query *= tf.constant((width // heads) ** -0.5, query.dtype)
@@ -218,7 +229,7 @@ class SelfAttention(keras.layers.Layer):
         weights = tf.cast(tf.nn.softmax(scores), value.dtype)
         weights = dropout(weights, self.config.attention_probs_dropout_prob, noise)
         context = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
-        return self.output_dense(tf.reshape(context, [batch, length, width]))
+        return self.output_dense(tf.reshape(context, [-1, width]))
 
 
 class TransformerBlock(keras.layers.Layer):
@@ -258,10 +269,11 @@ class TransformerBlock(keras.layers.Layer):
     def call(
         self, hidden: tf.Tensor, attention_bias: tf.Tensor, noise: DropoutNoise | None = None
     ) -> tf.Tensor:
-        """Maps [batch, length, hidden] to the same shape; arguments as `SelfAttention`."""
-        rate = self.config.hidden_dropout_prob
-        attended = dropout(self.attention(hidden, attention_bias, noise=noise), rate, noise)
-        hidden = self.attention_layer_norm(hidden + attended)
-        inner = gelu(self.intermediate_dense(hidden))
+        """Maps [batch, length, hidden] to the same shape; the others as of `SelfAttention`."""
+        rate, rows = self.config.hidden_dropout_prob, flatten_tokens(hidden)
+        attended = dropout(self.attention(rows, attention_bias, noise=noise), rate, noise)
+        rows = self.attention_layer_norm(rows + attended)
+        inner = gelu(self.intermediate_dense(rows))
         outer = dropout(self.output_dense(inner), rate, noise)
-        return self.output_layer_norm(hidden + outer)
+        rows = self.output_layer_norm(rows + outer)
+        return tf.reshape(rows, tf.shape(hidden))

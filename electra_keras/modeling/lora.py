@@ -60,9 +60,9 @@ class LoraDense(keras.layers.Dense):
         self.kernel.trainable = self.bias.trainable = False
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Maps [batch, length, inputs] to [batch, length, units]."""
-        narrow = tf.einsum("bli,pir->blpr", inputs, tf.convert_to_tensor(self.lora_down))
-        update = tf.einsum("blpr,pro->blpo", narrow, tf.convert_to_tensor(self.lora_up))
+        """Maps [tokens, inputs] to [tokens, units]."""
+        narrow = tf.einsum("ti,pir->tpr", inputs, tf.convert_to_tensor(self.lora_down))
+        update = tf.einsum("tpr,pro->tpo", narrow, tf.convert_to_tensor(self.lora_up))
         frozen = super().call(inputs, training)
         scale = tf.constant(self.lora.scale, frozen.dtype)
         return frozen + scale * tf.reshape(update, tf.shape(frozen))

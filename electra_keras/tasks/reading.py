@@ -187,4 +187,9 @@ def read_texts_to_tag(options: InputOptions) -> list[TaggedSentence] | list[Text
     path = input_path(options)
     if options.word_column is not None:
         return read_columns(path, options.word_column, None)
+    if path.removesuffix(".gz").endswith((".conll", ".tsv")):
+        raise UsageError(
+            f"--input={path}: give --word_column, which column holds the words, or name a file of "
+            "one text a line .txt"
+        )
     return [TextExample(str(number - 1), line) for number, line in read_lines(path)]

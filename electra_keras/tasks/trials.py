@@ -34,7 +34,8 @@ class Outcome:
         step: where it ended.
         best: the best dev metrics, with the `step` that they are of; a metric that is no number is
             None; empty where there is no best evaluation.
-        failed: whether it ended at one answer for everything (`Task.failed`).
+        failed: whether it ended at one answer for everything (`Task.failed`), or at a loss that is
+            not finite.
         seconds: that its training took, evaluations included.
         flags: what it was run with.
     """

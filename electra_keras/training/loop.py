@@ -24,6 +24,10 @@ from electra_keras.training.summaries import SummaryWriter
 _EXTRAS = ("gradient_norm", "learning_rate", "loss_scale", "stop_votes")
 
 
+class NotFiniteError(UserError):
+    """The loss or the gradient of a step was not finite; the weights are those before it."""
+
+
 class Trainer:
     """Runs a model's training step from its newest checkpoint to `train_steps`.
 
@@ -126,8 +130,8 @@ class Trainer:
         """Trains to the end, or to a request to stop; returns the exit code.
 
         Raises:
-            UserError: bad records, a checkpoint that cannot be written, or a loss or gradient that
-                is not finite.
+            UserError: bad records, or a checkpoint that cannot be written.
+            NotFiniteError: a loss or gradient that is not finite.
         """
         options = self.options
         if self.finished:
@@ -287,7 +291,8 @@ class Trainer:
             path = self.model_dir / f"not-finite-step-{self.step}.json"
             write_file(path, json.dumps(report, indent=2) + "\n")
             self._close()
-        raise UserError(
+        self.total_seconds += time.monotonic() - self.started
+        raise NotFiniteError(
             f"loss or gradient is not finite at step {self.step}; no weights were changed by it. The "
             f"last checkpoint is kept; details in {self.model_dir}/not-finite-step-{self.step}.json. "
             "Lower --learning_rate, or lengthen the warm-up"

@@ -157,3 +157,20 @@ def test_flags_without_sense_are_one_line(pretrained, data, tmp_path):  # noqa: 
         code, line = runs.error_of(FINETUNE, *arguments(pretrained, data, tmp_path / "run"), *flags)
         assert code == 2 and message in line
     assert not (tmp_path / "run").exists()
+
+
+def test_a_trial_whose_loss_is_not_finite_counts_as_failed(pretrained, data, tmp_path):  # noqa: F811
+    flags = ["--train_steps=30", "--eval_steps=30", "--learning_rate=1e30"]
+    run = tmp_path / "run"
+    code, stdout, stderr = runs.run(
+        FINETUNE, *arguments(pretrained, data, run), *flags, "--num_trials=2"
+    )
+    assert code == 0, stderr
+    assert stderr.count("this trial failed: loss or gradient is not finite") == 2
+    assert "failed      2 of 2" in stdout
+    assert [t["failed"] for t in json.loads((run / "trials.json").read_text())["trials"]] == [
+        True
+    ] * 2
+    # A run of its own is an error.
+    code, line = runs.error_of(FINETUNE, *arguments(pretrained, data, tmp_path / "alone"), *flags)
+    assert code == 1 and "not finite at step" in line
