@@ -2,14 +2,17 @@
 
     python benchmarks/data_building.py
     python benchmarks/data_building.py --input='corpus/*.txt' --vocab_file=vocab.txt --workers=1,2,8
+    python benchmarks/data_building.py --original=electra   # a clone of google-research/electra
 
 Without --input the text is made up: words of random syllables whose frequencies follow Zipf's law,
-40 MB of it. The command runs twice for every number of workers, on a small part of the text (one
+200 MB of it. The command runs twice for every number of workers, on a small part of the text (one
 worker's share of the start-up: imports, tokenizer, graph) and on all of it. The rate is what the
 second run took longer for what it read more, so it is the rate of a long run.
 
 Output, for every number of workers: `start_up_s`, `mb_per_s`, `examples_per_s`, and both of the last
-two divided by the number of workers; also `text_mb`, and the number of CPUs.
+two divided by the number of workers; also `text_mb`, and the number of CPUs. With --original the
+same of its build_pretraining_dataset.py with one process, and the ratio. One worker may use more than one
+core, since TensorFlow's tokenizer has threads: `taskset -c 0` shows what it does with one.
 """
 
 import argparse
@@ -52,6 +55,19 @@ def make_text(path: Path, megabytes: float) -> list[str]:
     return SPECIAL_TOKENS + pieces + whole
 
 
+def run_original(clone: str, text: Path, vocab_file: str, output: Path) -> dict[str, float]:
+    """Runs google-research/electra's builder once, with one process."""
+    with tempfile.TemporaryDirectory() as corpus:
+        Path(corpus, text.name).symlink_to(text)
+        command = [sys.executable, "build_pretraining_dataset.py", f"--corpus-dir={corpus}"]
+        command += [f"--vocab-file={Path(vocab_file).absolute()}", f"--output-dir={output}"]
+        started = time.monotonic()
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+        subprocess.run(command, cwd=clone, env=environment, check=True, stdout=subprocess.DEVNULL)
+        seconds = time.monotonic() - started
+    return {"seconds": seconds, "mb": text.stat().st_size / 1e6}
+
+
 def run(text: Path, vocab_file: str, workers: int, output: Path) -> dict[str, float]:
     """Runs the builder once."""
     command = [sys.executable, "-m", "data_tools.build_pretraining_data", f"--input={text}"]
@@ -73,7 +89,8 @@ def main() -> None:
     parser.add_argument("--input", help="plain text files: a glob pattern")
     parser.add_argument("--vocab_file", help="needed with --input")
     parser.add_argument("--workers", default="1,2", help="numbers, comma-separated")
-    parser.add_argument("--megabytes", type=float, default=40, help="of made-up text")
+    parser.add_argument("--megabytes", type=float, default=200, help="of made-up text")
+    parser.add_argument("--original", help="a clone of google-research/electra, to compare with")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         large, small = Path(folder, "large.txt"), Path(folder, "small.txt")
@@ -100,6 +117,17 @@ def main() -> None:
                 "mb_per_s_per_worker": round(megabytes / workers, 2),
                 "examples_per_s": round(examples),
                 "examples_per_s_per_worker": round(examples / workers),
+            }
+        if arguments.original:
+            short, long = (
+                run_original(arguments.original, text, vocab_file, Path(folder, "original"))
+                for text in (small, large)
+            )
+            rate = (long["mb"] - short["mb"]) / (long["seconds"] - short["seconds"])
+            report["original_mb_per_s"] = round(rate, 3)
+            report["of_original_per_worker"] = {
+                workers: round(figures["mb_per_s_per_worker"] / rate, 1)
+                for workers, figures in report["workers"].items()
             }
     print(json.dumps(report, indent=2))
 
