@@ -11,8 +11,7 @@ second run took longer for what it read more, so it is the rate of a long run.
 
 Output, for every number of workers: `start_up_s`, `mb_per_s`, `examples_per_s`, and both of the last
 two divided by the number of workers; also `text_mb`, and the number of CPUs. With --original the
-same of its build_pretraining_dataset.py with one process, and the ratio. One worker may use more than one
-core, since TensorFlow's tokenizer has threads: `taskset -c 0` shows what it does with one.
+same of its build_pretraining_dataset.py with one process, and the ratio.
 """
 
 import argparse
