@@ -100,9 +100,9 @@ def evaluate_finetuned(model_dir: Path) -> int:
 
 def evaluate_pretrained(model_dir: Path, data_dir: str | None) -> int:
     """Prints the metrics of both networks on records."""
+    config = checkpoints.read_config(model_dir)
     if not data_dir:
         raise UsageError("--data_dir is needed: a directory, or globs, of TFRecords")
-    config = checkpoints.read_config(model_dir)
     config.require_both(str(model_dir))
     vocabulary = Vocabulary.load(str(model_dir / "vocab.txt"))
     records = find_records(data_dir, _SPLIT.value)

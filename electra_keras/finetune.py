@@ -82,7 +82,7 @@ def fine_tune(
     keras.config.set_dtype_policy(options.precision)
     keras.utils.set_random_seed(options.seed)
 
-    config = read_encoder(init_from)
+    config = read_encoder(init_from, options)
     checkpoint = checkpoints.find_checkpoint(init_from, options.checkpoint)
     vocabulary = Vocabulary.load(str(init_from / "vocab.txt"))
     task, examples = read_data(task_options)
@@ -233,14 +233,22 @@ def run_trials(
     return 0
 
 
-def read_encoder(init_from: Path) -> ElectraConfig:
-    """Returns the configuration of --init_from without its generator."""
+def read_encoder(init_from: Path, options: FineTuningOptions) -> ElectraConfig:
+    """Returns the configuration of --init_from without its generator, with the dropout of the run."""
     config = checkpoints.read_config(init_from)
     if config.discriminator is None:
         raise UserError(
             f"--init_from={init_from} holds no discriminator, which is what is fine-tuned"
         )
-    return dataclasses.replace(config, generator=None, embedding_sharing="all")
+    rates = {
+        name: getattr(options, name)
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")
+        if getattr(options, name) is not None
+    }
+    encoder = dataclasses.replace(config.discriminator, **rates)
+    return dataclasses.replace(
+        config, discriminator=encoder, generator=None, embedding_sharing="all"
+    )
 
 
 def read_data(options: TaskOptions) -> tuple[Task, dict[str, list]]:
@@ -286,7 +294,8 @@ def report(outcome: Outcome) -> None:
         print(f"{outcome.task}: best dev metrics, step {outcome.best['step']} of {outcome.step}")
         for name, value in outcome.best.items():
             if name != "step":
-                print(f"  {name:<20}{math.nan if value is None else value:.4f}")
+                value = math.nan if value is None else value
+                print(f"  {name:<20}{value if isinstance(value, int) else f'{value:.4f}'}")
     if outcome.failed:
         logging.warning(
             "this run failed: the model says the same of every dev example, or nothing right. Try "

@@ -16,7 +16,12 @@ from electra_keras.tasks import registry, running
 from electra_keras.training import distribution
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory that electra_keras.finetune made.")
-_TASK = flags.DEFINE_string("task", None, "module:Class, if the model is of a task of your own.")
+_TASK = flags.DEFINE_string(
+    "task",
+    None,
+    "module:Class, if the model is of a task of your own; AX, for GLUE's diagnostic set and a model of "
+    "MNLI.",
+)
 _SUBMISSION = flags.DEFINE_string(
     "submission_dir",
     None,

@@ -99,6 +99,12 @@ class InputOptions:
         "text a line (a pair: two, parted by a tab). Questions: SQuAD .json, MRQA .jsonl, else JSON "
         "lines of question and context. Tagging: a text a line, or with --word_column a CoNLL file.",
     )
+    input_format: str | None = option(
+        None,
+        "How to read an input whose name does not end so, as standard input: a table, or questions "
+        "as SQuAD's json or as jsonl.",
+        ("tsv", "csv", "jsonl", "json"),
+    )
     text_columns: str = option("text", "One or two columns of a table, by comma.")
     id_column: str | None = option(None, "Column of a table's ids; default: counted from 0.")
     header: bool = option(True, "TSV and CSV files begin with the columns' names.")
@@ -110,8 +116,8 @@ class InputOptions:
 
     def __post_init__(self) -> None:
         require(
-            self.glue_dir is None or self.input == "-",
-            "--input and --glue_dir contradict each other: give one",
+            self.glue_dir is None or (self.input == "-" and self.input_format is None),
+            "--glue_dir contradicts --input and --input_format: give one",
         )
 
 
@@ -125,6 +131,12 @@ class FineTuningOptions(RunOptions):
     checkpoint: str = option("best", "Of --init_from: best, latest, or a step.")
     random_weights: bool = option(
         False, "Start from random weights of --init_from's sizes, to see what pre-training brings."
+    )
+    hidden_dropout_prob: float | None = option(
+        None, "Dropout after embeddings and sub-layers, and of the head; default: --init_from's."
+    )
+    attention_probs_dropout_prob: float | None = option(
+        None, "Dropout of attention probabilities; default: --init_from's."
     )
     layerwise_lr_decay: float = option(
         0.8, "Each layer's learning rate / the layer above's; the paper: 0.9 for Large. 1: none."

@@ -343,7 +343,7 @@ class QuestionAnsweringTask:
         else:
             odds = {e.id: row["null_odds"] for e, row in zip(examples, rows, strict=True)}
             metrics = evaluate_v2(gold_articles(examples), texts, odds, self.null_threshold)
-        return {name: float(value) for name, value in metrics.items() if name != "missing"}
+        return {name: value for name, value in metrics.items() if name != "missing"}
 
     def failed(
         self, outputs: Features, features: Features, examples: Sequence[QuestionExample]

@@ -1,5 +1,6 @@
 """Where the examples of the splits are: a file that is named, one of a directory, or a part held out."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -88,6 +89,10 @@ def read_texts(
                     f"--{name} says nothing to {options.task}'s own files; give --train_file and "
                     "--dev_file to read others"
                 )
+        if options.task == "AX" and split == "train":
+            raise UsageError(
+                "AX has no training data: fine-tune on MNLI, and give that model --task=AX to predict"
+            )
         if not options.data_dir:
             raise UserError(f"--data_dir is missing: where the files of {options.task} are")
         if options.dev_share is not None:
@@ -121,12 +126,23 @@ def read_texts_to_classify(options: InputOptions, task: str, pairs: bool) -> lis
         if task not in GLUE_TASKS:
             raise UsageError(f"--glue_dir: the model is of the task {task}, none of GLUE's")
         return read_glue(task, options.glue_dir, options.split)
-    path = options.input
-    if path.removesuffix(".gz").endswith(EXTENSIONS):
-        columns = _names(options.text_columns)
-        return read_table(
-            path, TableFormat(columns, id_column=options.id_column, header=options.header)
+    ending = _ending(options)
+    if ending in EXTENSIONS:
+        table = TableFormat(
+            _names(options.text_columns),
+            id_column=options.id_column,
+            header=options.header,
+            extension=ending,
         )
+        return read_table(input_path(options), table)
+    if options.input_format:
+        raise UsageError(f"--input_format={options.input_format} is for questions")
+    for name in ("text_columns", "id_column", "header"):
+        if getattr(options, name) != getattr(InputOptions, name):
+            raise UsageError(
+                f"--{name} is for tables, but {input_name(options)} is read as lines of text: give "
+                "--input_format"
+            )
     examples = []
     for number, line in read_lines(input_path(options)):
         texts = line.split("\t") if pairs else [line]
@@ -135,6 +151,13 @@ def read_texts_to_classify(options: InputOptions, task: str, pairs: bool) -> lis
             raise UserError(f"{where}: {len(texts)} texts; a pair is two, parted by a tab")
         examples.append(TextExample(str(number - 1), *texts))
     return examples
+
+
+def _ending(options: InputOptions) -> str:
+    """Returns what says how --input is read, such as ".tsv"."""
+    if options.input_format:
+        return f".{options.input_format}"
+    return os.path.splitext(options.input.removesuffix(".gz"))[1]
 
 
 def input_path(options: InputOptions) -> str:
@@ -157,16 +180,19 @@ def _names(columns: str) -> tuple[str, ...]:
 def read_questions_to_answer(options: InputOptions) -> list[QuestionExample]:
     """Reads SQuAD (.json), MRQA (lines with `qas`), or JSON lines of `question` and `context`."""
     path = input_path(options)
-    if options.input.removesuffix(".gz").endswith(".json"):
+    if options.input_format in ("tsv", "csv"):
+        raise UsageError(f"--input_format={options.input_format} is for texts to classify")
+    if _ending(options) == ".json":
         return read_squad(path)
     lines = [(number, text) for number, text in read_lines(path) if text.strip()]
     rows = [parse_json(text, input_name(options), number) for number, text in lines]
     if rows and isinstance(rows[-1], dict) and "qas" in rows[-1]:
-        if options.input == "-":
-            raise UsageError("MRQA's format is read from a file: give --input")
-        return read_mrqa(path)
+        return read_mrqa(path, lines)
     if rows and isinstance(rows[0], dict) and "data" in rows[0]:
-        raise UsageError(f"{input_name(options)}: SQuAD's format is read from a file named .json")
+        raise UsageError(
+            f"{input_name(options)}: SQuAD's format is read from a file named .json, or with "
+            "--input_format=json"
+        )
     examples = []
     for (number, _), row in zip(lines, rows, strict=True):
         where = f"{input_name(options)}, line {number}"

@@ -53,8 +53,15 @@ READING_OPTIONS = {
 }
 # Options of `InputOptions` that only some families read.
 INPUT_OPTIONS = {
-    ClassificationTask: {"text_columns", "id_column", "header", "glue_dir", "split"},
-    QuestionAnsweringTask: set(),
+    ClassificationTask: {
+        "input_format",
+        "text_columns",
+        "id_column",
+        "header",
+        "glue_dir",
+        "split",
+    },
+    QuestionAnsweringTask: {"input_format"},
     TaggingTask: {"word_column"},
 }
 # A task of one's own has the other methods of `Task`; this one is for --submission_dir alone.

@@ -17,6 +17,7 @@ from electra_keras.tasks.adaptation import load_merged
 from electra_keras.tasks.features import Features, evaluation_batches
 from electra_keras.tasks.finetuner import FineTuner
 from electra_keras.tasks.interface import Outputs, Task
+from electra_keras.tasks.metrics.classification import GLUE_METRICS
 from electra_keras.tasks.registry import family_of_settings
 from electra_keras.text.tokenizer import Tokenizer
 from electra_keras.text.vocabulary import Vocabulary
@@ -132,7 +133,7 @@ def load_finetuned(
     Args:
         model_dir: a run directory of electra_keras.finetune.
         which: its checkpoint, as in `checkpoints.find_checkpoint`.
-        task_name: the value of --task, needed for a task of one's own only.
+        task_name: the value of --task, needed for a task of one's own, and for AX.
 
     Raises:
         UserError: not such a directory, a damaged one, or one of another task.
@@ -146,6 +147,8 @@ def load_finetuned(
         )
     where = str(model_dir / run_directory.TASK_FILE)
     task = family_of_settings(text, where, task_name).from_json(text, where)
+    if task_name == "AX" and task.name == "MNLI":  # GLUE's diagnostic set is for models of MNLI
+        task = dataclasses.replace(task, name="AX", metrics=GLUE_METRICS["AX"])
     if task_name is not None and ":" not in task_name and task_name != task.name:
         raise UsageError(f"--task={task_name}: {model_dir} is of the task {task.name}")
     vocabulary = Vocabulary.load(str(model_dir / "vocab.txt"))

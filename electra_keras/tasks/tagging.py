@@ -241,10 +241,9 @@ class TaggingTask:
     def failed(
         self, outputs: np.ndarray, features: Features, examples: Sequence[TaggedSentence]
     ) -> bool:
-        """Whether all words are tagged O although there are others."""
-        predicted = self.predicted_tags(outputs, features, len(examples))
-        gold = any(chunks(sentence.tags) for sentence in examples)
-        return gold and all(tag == "O" for tags, _ in predicted for tag in tags)
+        """Whether nothing is found, as where all words are tagged O, although there is something."""
+        found = self.evaluate(outputs, features, examples)["f1"]
+        return found == 0 and any(chunks(sentence.tags) for sentence in examples)
 
     # --- prediction's files ---------------------------------------------------------------------
 

@@ -102,6 +102,16 @@ def test_predictions_of_lines_and_tables(finetuned, data, tmp_path):
         "electra_keras.predict", f"--model_dir={finetuned}", f"--input={data / 'dev.jsonl'}"
     )
     assert code == 0, stderr
+    piped = tmp_path / "piped"  # a name that does not say what it is, as standard input's
+    shutil.copy(data / "dev.jsonl", piped)
+    again = runs.run(
+        "electra_keras.predict", f"--model_dir={finetuned}", f"--input={piped}",
+        "--input_format=jsonl", "--id_column=text",
+    )[1]  # fmt: skip
+    for row, by_text in zip(stdout.splitlines(), again.splitlines(), strict=True):
+        row, by_text = json.loads(row), json.loads(by_text)
+        assert "word" in by_text.pop("id") and row.pop("id")
+        assert row == by_text
     gold = [json.loads(line)["label"] for line in (data / "dev.jsonl").open()]
     found = [json.loads(line)["label"] for line in stdout.splitlines()]
     best = max(r["accuracy"] for r in runs.metrics_of(finetuned) if r["split"] == "validation")
@@ -130,5 +140,63 @@ def test_bad_input_is_one_line(finetuned, pretrained, data, tmp_path):
     code, line = runs.error_of("electra_keras.predict", f"--model_dir={pretrained}")
     assert code == 1 and "is not fine-tuned" in line
     assert not (tmp_path / "run").exists()
+    code, line = runs.error_of("electra_keras.evaluate", f"--model_dir={tmp_path / 'no'}")
+    assert code == 1 and "/no is not a model directory" in line
+    for flags, message in (
+        (["--text_columns=review"], "--text_columns is for tables, but standard input is read as"),
+        (["--input_format=json"], "--input_format=json is for questions"),
+        (["--input_format=tsv", "--glue_dir=glue"], "--glue_dir contradicts"),
+    ):
+        code, line = runs.error_of("electra_keras.predict", f"--model_dir={finetuned}", *flags)
+        assert code == 2 and message in line
     code, line = error(f"--model_dir={finetuned}", "--truncation=tail")
     assert code == 2 and "holds a run of another task" in line
+
+
+def test_a_model_of_mnli_and_the_diagnostic_set(pretrained, tmp_path):
+    """With dropout of its own, in the run that these need anyway."""
+    header, texts = "index\tsentence1\tsentence2", ["0\tword6\tword7", "1\tword9 word8\tword7"]
+    labels = ["neutral", "entailment"]
+    rows = [f"{text}\t{label}" for text, label in zip(texts, labels, strict=True)]
+    for name, first, lines in (
+        ("train", f"{header}\tgold_label", rows * 8),
+        ("dev_matched", f"{header}\tgold_label", rows),
+        ("AX", header, texts),
+        ("full", "lizard\tPremise\tHypothesis\tLabel", rows),
+    ):
+        (tmp_path / f"{name}.tsv").write_text("\n".join([first, *lines]) + "\n")
+    command = [
+        f"--init_from={pretrained}", f"--data_dir={tmp_path}", "--train_steps=2",
+        "--train_batch_size=8", "--max_seq_length=16", "--jit_compile=off", "--eval_steps=2",
+        "--hidden_dropout_prob=0.3", "--attention_probs_dropout_prob=0",
+    ]  # fmt: skip
+    run = tmp_path / "run"
+    code, line = runs.error_of(
+        "electra_keras.finetune", *command, f"--model_dir={run}", "--task=AX"
+    )
+    assert code == 2 and "AX has no training data: fine-tune on MNLI" in line
+    code, _, stderr = runs.run(
+        "electra_keras.finetune", *command, f"--model_dir={run}", "--task=MNLI"
+    )
+    assert code == 0, stderr
+    theirs, ours = (
+        json.loads((directory / "config.json").read_text())["discriminator"]
+        for directory in (pretrained, run)
+    )
+    assert ours == theirs | {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.0}
+
+    code, stdout, stderr = runs.run(
+        "electra_keras.predict", f"--model_dir={run}", "--task=AX", f"--glue_dir={tmp_path}",
+        f"--submission_dir={tmp_path / 'out'}",
+    )  # fmt: skip
+    assert code == 0, stderr
+    predicted = [json.loads(line)["label"] for line in stdout.splitlines()]
+    expected = "".join(f"{number}\t{label}\n" for number, label in enumerate(predicted))
+    assert (tmp_path / "out" / "AX.tsv").read_text() == "index\tprediction\n" + expected
+    code, stdout, stderr = runs.run(
+        "electra_keras.evaluate", f"--model_dir={run}", "--task=AX", "--json",
+        f"--dev_file={tmp_path / 'full.tsv'}", "--text_columns=Premise,Hypothesis",
+        "--label_column=Label",
+    )  # fmt: skip
+    assert code == 0, stderr
+    assert json.loads(stdout).keys() == {"matthews", "loss"}

@@ -128,10 +128,12 @@ def test_bad_questions_are_one_line(answering, pretrained, tmp_path):
     assert code == 1 and "line 2" in line and "'context'" in line
     squad = tmp_path / "squad.jsonl"
     squad_file(squad, 2, seed=1)
-    code, line = runs.error_of(
-        "electra_keras.predict", f"--model_dir={answering / 'run'}", f"--input={squad}"
-    )
-    assert code == 2 and "named .json" in line
+    question = [f"--model_dir={answering / 'run'}", f"--input={squad}"]
+    code, line = runs.error_of("electra_keras.predict", *question)
+    assert code == 2 and "named .json, or with --input_format=json" in line
+    assert len(predict(answering / "run", question[1], "--input_format=json")) == 2
+    code, line = runs.error_of("electra_keras.predict", *question, "--input_format=tsv")
+    assert code == 2 and "--input_format=tsv is for texts to classify" in line
 
 
 @pytest.mark.parametrize(

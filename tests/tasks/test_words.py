@@ -129,8 +129,12 @@ def test_a_run_that_finds_nothing_has_failed():
     outputs = np.zeros((*features["is_word"].shape, len(task.labels)), np.float32)
     outputs[..., 0] = 1
     assert task.failed(outputs, features, SENTENCES)
-    outputs[..., 1] = 2
-    assert not task.failed(outputs, features, SENTENCES)
+    one_hot = np.eye(len(task.labels), dtype=np.float32)[np.maximum(features["labels"], 0)]
+    assert not task.failed(one_hot, features, SENTENCES)
+    beside = np.roll(one_hot, 1, axis=2)
+    assert task.failed(beside, features, SENTENCES)  # tags, but no chunk that is right
+    only_o = [TaggedSentence("0", ("a", "b"), ("O", "O"))]
+    assert not task.failed(outputs[:1], task.features(only_o, TOKENIZER), only_o)
 
 
 def test_a_tag_that_the_model_does_not_know_is_named():

@@ -6,7 +6,7 @@ that it does not find at their offset; here they are looked for first.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from absl import logging
@@ -66,8 +66,10 @@ def read_squad(path: str) -> list[QuestionExample]:
     return _checked(examples, misplaced, path)
 
 
-def read_mrqa(path: str) -> list[QuestionExample]:
+def read_mrqa(path: str, lines: Iterable[tuple[int, str]] | None = None) -> list[QuestionExample]:
     """Reads a file of the MRQA 2019 shared task, with or without its header line.
+
+    `lines` are the numbers and texts of its lines, where they have been read already.
 
     `detected_answers` give the spans, all of them and in their order; their ends are inclusive, and
     their `text` is a normalized one, so it is compared after normalization. Those that differ are
@@ -77,7 +79,7 @@ def read_mrqa(path: str) -> list[QuestionExample]:
         UserError: as `read_squad`; the message names the line.
     """
     examples, misplaced = [], _Misplaced()
-    for line, content in read_lines(path):
+    for line, content in read_lines(path) if lines is None else lines:
         where = f"{path}, line {line}"
         if not content.strip():
             continue

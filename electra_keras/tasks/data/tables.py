@@ -37,6 +37,7 @@ class TableFormat:
         multi_label: an example has any number of labels, separated by `label_separator`, or written
             as a JSON list.
         regression: labels are numbers.
+        extension: .tsv, .csv or .jsonl; None: that of the file's name.
 
     Raises:
         UsageError: the options do not go together.
@@ -50,6 +51,7 @@ class TableFormat:
     multi_label: bool = False
     label_separator: str = ","
     regression: bool = False
+    extension: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.text_columns) not in (1, 2):
@@ -86,7 +88,7 @@ def read_table(
         UserError: the file cannot be read or holds no row; a row is bad; the message names its line.
     """
     examples, empty = [], []
-    rows = _json_rows if _extension(path) == ".jsonl" else _text_rows
+    rows = _json_rows if _extension(path, table) == ".jsonl" else _text_rows
     for line, row in rows(path, table):
         where = f"{path}, line {line}"
         texts = [_text(row[column], column, where) for column in table.text_columns]
@@ -116,7 +118,9 @@ def read_table(
 # --- Rows ----------------------------------------------------------------------------------------
 
 
-def _extension(path: str) -> str:
+def _extension(path: str, table: TableFormat) -> str:
+    if table.extension:
+        return table.extension
     for extension in EXTENSIONS:
         if path.removesuffix(".gz").endswith(extension):
             return extension
@@ -166,7 +170,7 @@ def _text_rows(path: str, table: TableFormat) -> Iterator[tuple[int, dict[str, s
 
 def _fields(path: str, table: TableFormat) -> Iterator[tuple[int, list[str]]]:
     """Yields the first line and the fields of every row, no fields for a blank one."""
-    is_csv = _extension(path) == ".csv"
+    is_csv = _extension(path, table) == ".csv"
     separator = "," if is_csv else "\t"
     if not (is_csv if table.quoted is None else table.quoted):
         for line, text in read_lines(path):
