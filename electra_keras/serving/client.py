@@ -175,6 +175,11 @@ def _to_text(array: Any) -> Any:
     return decoded(array.tolist())
 
 
+def _arguments(values: Sequence[str]) -> list[bytes]:
+    """Returns arguments of the command line as they were typed."""
+    return [os.fsencode(value) for value in values]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the answer to each text as a line of JSON; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -188,14 +193,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("text", nargs="*", help="default: the lines of the standard input")
     options = parser.parse_args(arguments)
-    texts = options.text or [line.rstrip("\n") for line in sys.stdin]
+    # As bytes: Python's str would make three of one that is not UTF-8.
+    texts = _arguments(options.text) or sys.stdin.buffer.read().splitlines()
     inputs = {"text": texts}
     if options.text_pair:
-        inputs["text_pair"] = options.text_pair
+        inputs["text_pair"] = _arguments(options.text_pair)
     if options.question:
         if options.text_pair:
             parser.error("--question and --text_pair are of different models: give one")
-        inputs = {"question": options.question, "context": texts}
+        inputs = {"question": _arguments(options.question), "context": texts}
     for key, values in inputs.items():
         if len(values) != len(texts):
             parser.error(f"{len(texts)} texts need as many --{key}")

@@ -59,7 +59,8 @@ def make_servable(
         family = _SIGNATURES[family_of_settings(run_directory.read_task(model_dir), where)]
     except (UsageError, KeyError) as error:
         raise UserError(
-            f"{where} is of no task of this library, and models of others cannot be exported"
+            f"{where} is of no task of this library: it is damaged, or of a task of your own, whose "
+            "models cannot be exported"
         ) from error
     with networks.precision(precision):
         model, task, tokenizer = running.load_finetuned(model_dir, which)

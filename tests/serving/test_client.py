@@ -121,6 +121,22 @@ def test_command_line(url, capsys):
         assert stopped.value.code == 2
 
 
+def test_the_command_sends_bytes_as_they_are(url):
+    """Of a process with a strict standard input; what is not UTF-8 counts as one code point."""
+    command = [sys.executable, "-m", "electra_keras.serving.client", f"--url={url}"]
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    for arguments, stdin in (([b"a\xff b"], b""), ([], b"a\xff b\n")):
+        result = subprocess.run(
+            [*command, *arguments],
+            input=stdin,
+            capture_output=True,
+            cwd=REPOSITORY,
+            env=environment,
+        )
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout)["starts"][:2] == [0, 3]
+
+
 def test_rest_needs_neither_tensorflow_nor_this_library(ports, tmp_path):
     """The file is copied away and run by itself."""
     copy = tmp_path / "client.py"

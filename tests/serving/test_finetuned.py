@@ -303,9 +303,10 @@ def test_bad_use_is_one_line(finetuned_exports, tmp_path):
     export = finetuned_exports["classify"]
     with pytest.raises(UsageError, match=r"=8,16 must end with 32"):
         finetuned.make_servable(export.model_dir, buckets=["8", "16"])
-    with pytest.raises(UserError, match=r"task\.json is of no task of this library"):
-        (tmp_path / "task.json").write_text('{"family": "mine:Task"}')
-        finetuned.make_servable(tmp_path)
+    for text in ('{"family": "mine:Task"}', '{"family"'):
+        (tmp_path / "task.json").write_text(text)
+        with pytest.raises(UserError, match=r"task\.json is of no task of this library: .*damaged"):
+            finetuned.make_servable(tmp_path)
     code, line = error_of(
         "electra_keras.export", f"--model_dir={export.model_dir}", f"--export_dir={tmp_path / 'x'}",
         "--top_k=3",
