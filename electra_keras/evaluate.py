@@ -24,7 +24,6 @@ from electra_keras.data.pipeline import open_records
 from electra_keras.data.records import find_records
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
 from electra_keras.tasks import registry, running
-from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints, distribution, report, run_directory
 from electra_keras.training.evaluation import Evaluator
 
@@ -104,7 +103,7 @@ def evaluate_pretrained(model_dir: Path, data_dir: str | None) -> int:
     if not data_dir:
         raise UsageError("--data_dir is needed: a directory, or globs, of TFRecords")
     config.require_both(str(model_dir))
-    vocabulary = Vocabulary.load(str(model_dir / "vocab.txt"))
+    vocabulary = checkpoints.read_vocabulary(model_dir, config)
     records = find_records(data_dir, _SPLIT.value)
     if records.max_seq_length > config.discriminator.max_position_embeddings:
         raise UserError(

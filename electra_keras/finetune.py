@@ -31,7 +31,6 @@ from electra_keras.tasks.trials import (
     summarize,
     trial_directory,
 )
-from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints, distribution, run_directory
 from electra_keras.training.loop import NotFiniteError, Trainer
 from electra_keras.training.optimizer import ElectraOptimizer
@@ -84,7 +83,7 @@ def fine_tune(
 
     config = read_encoder(init_from, options)
     checkpoint = checkpoints.find_checkpoint(init_from, options.checkpoint)
-    vocabulary = Vocabulary.load(str(init_from / "vocab.txt"))
+    vocabulary = checkpoints.read_vocabulary(init_from, config)
     task, examples = read_data(task_options)
     tokenizer = running.make_tokenizer(config, vocabulary)
     features = {name: task.features(part, tokenizer) for name, part in examples.items()}

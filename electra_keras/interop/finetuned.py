@@ -10,7 +10,6 @@ from electra_keras.modeling.lora import is_lora
 from electra_keras.tasks.adaptation import load_merged
 from electra_keras.tasks.interface import Task
 from electra_keras.tasks.registry import family_of_settings
-from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints, run_directory
 
 
@@ -53,7 +52,7 @@ def read(model_dir: Path, which: str = "best", encoder_only: bool = False) -> Mo
     own = {path: array for path, array in arrays.items() if path.startswith("discriminator/")}
     return ModelWeights(
         config,
-        Vocabulary.load(str(model_dir / "vocab.txt")),
+        checkpoints.read_vocabulary(model_dir, config),
         own,
         step=checkpoints.read_state(checkpoint)["step"],
         notes=notes,

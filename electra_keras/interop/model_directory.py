@@ -11,7 +11,6 @@ from electra_keras.console import UserError
 from electra_keras.interop.weights import ModelWeights, variable_shapes
 from electra_keras.tasks.classification import ClassificationTask
 from electra_keras.tasks.interface import Task
-from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints
 from electra_keras.training.optimizer import MOMENTS, moment_path
 from electra_keras.training.run_directory import TASK_FILE
@@ -28,7 +27,7 @@ def read(model_dir: Path, which: str = "best") -> ModelWeights:
         UserError: not a model directory, or a damaged one.
     """
     config = checkpoints.read_config(model_dir)
-    vocabulary = Vocabulary.load(str(model_dir / "vocab.txt"))
+    vocabulary = checkpoints.read_vocabulary(model_dir, config)
     checkpoint = checkpoints.find_checkpoint(model_dir, which)
     weights = checkpoints.read_arrays(checkpoint, "weights")
     check(config, weights, str(checkpoint))

@@ -151,7 +151,7 @@ def load_finetuned(
         task = dataclasses.replace(task, name="AX", metrics=GLUE_METRICS["AX"])
     if task_name is not None and ":" not in task_name and task_name != task.name:
         raise UsageError(f"--task={task_name}: {model_dir} is of the task {task.name}")
-    vocabulary = Vocabulary.load(str(model_dir / "vocab.txt"))
+    vocabulary = checkpoints.read_vocabulary(model_dir, config)
     model = FineTuner(config, task.make_head, task.max_seq_length)
     load_merged(model.weights, model_dir, checkpoints.find_checkpoint(model_dir, which))
     return model, task, make_tokenizer(config, vocabulary)

@@ -22,6 +22,7 @@ from absl import logging
 from electra_keras.config import ElectraConfig, matches
 from electra_keras.console import UserError, reason
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
+from electra_keras.text.vocabulary import Vocabulary
 
 _STEP = re.compile(r"step-(\d{8,})$")
 _TEMPORARY = ".incomplete-"
@@ -227,6 +228,20 @@ def read_config(model_dir: Path) -> ElectraConfig:
     if '"model_type"' in text or '"registered_name"' in text:  # of Hugging Face, of keras-nlp
         raise UserError(f"{model_dir} is not a model directory of ours; {_CONVERT_FIRST}")
     return ElectraConfig.from_json(text, str(path))
+
+
+def read_vocabulary(model_dir: Path, config: ElectraConfig) -> Vocabulary:
+    """Returns the vocabulary of a model directory, whose configuration is given.
+
+    Raises:
+        UserError: it cannot be read, or is not as large as the model's token table.
+    """
+    path = model_dir / "vocab.txt"
+    vocabulary = Vocabulary.load(str(path))
+    rows = next(iter(config.encoders.values())).vocab_size
+    if len(vocabulary) != rows:
+        raise UserError(f"{path} has {len(vocabulary)} tokens, but the model has {rows}")
+    return vocabulary
 
 
 def write_arrays(checkpoint: Path, part: str, arrays: Mapping[str, np.ndarray]) -> None:

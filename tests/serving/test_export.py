@@ -97,7 +97,11 @@ def test_bad_use_is_one_line(export, tmp_path):
     model, out = f"--model_dir={export.model_dir}", f"--export_dir={tmp_path / 'out'}"
     shutil.copytree(export.model_dir, tmp_path / "unfinished")
     shutil.rmtree(tmp_path / "unfinished" / "checkpoints")
+    shutil.copytree(export.model_dir, tmp_path / "edited")
+    vocabulary = tmp_path / "edited" / "vocab.txt"
+    vocabulary.write_text(vocabulary.read_text().rstrip("\n").rpartition("\n")[0] + "\n")
     cases = [
+        ([f"--model_dir={tmp_path / 'edited'}", out], 1, "vocab.txt has "),
         ([model, f"--export_dir={export.path.parent}", "--version=1"], 2, "exists already"),
         ([f"--model_dir={tmp_path / 'unfinished'}", out], 1, "has no checkpoints"),
     ]

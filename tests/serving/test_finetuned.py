@@ -1,6 +1,7 @@
 """Exports of fine-tuned models: run by TensorFlow's C++ loader, equal to Python's and to predict's."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -307,6 +308,11 @@ def test_bad_use_is_one_line(finetuned_exports, tmp_path):
         (tmp_path / "task.json").write_text(text)
         with pytest.raises(UserError, match=r"task\.json is of no task of this library: .*damaged"):
             finetuned.make_servable(tmp_path)
+    shutil.copytree(export.model_dir, tmp_path / "edited")
+    with (tmp_path / "edited" / "vocab.txt").open("a") as file:
+        file.write("zebra\n")
+    with pytest.raises(UserError, match=r"vocab\.txt has \d+ tokens, but the model has \d+"):
+        finetuned.make_servable(tmp_path / "edited")
     code, line = error_of(
         "electra_keras.export", f"--model_dir={export.model_dir}", f"--export_dir={tmp_path / 'x'}",
         "--top_k=3",
