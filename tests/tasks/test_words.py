@@ -11,6 +11,8 @@ from electra_keras.tasks import words
 from electra_keras.tasks.data.examples import TaggedSentence, TextExample
 from electra_keras.tasks.options import TaskOptions
 from electra_keras.tasks.tagging import TaggingTask
+from electra_keras.text.tokenizer import Tokenizer
+from electra_keras.text.vocabulary import Vocabulary
 from tests.tasks.test_answers import TOKENIZER, VOCABULARY
 
 PER_LOC = ("B-PER", "I-PER", "O", "O", "B-LOC")
@@ -141,3 +143,14 @@ def test_a_tag_that_the_model_does_not_know_is_named():
     task = TaggingTask("tagging", ("O", "B-PER", "B-LOC"), "BIO", 12, 5)
     with pytest.raises(UserError, match="sentence 0: the model has no tag 'I-PER'"):
         task.features(SENTENCES, TOKENIZER)
+
+
+def test_case_is_kept_where_the_model_keeps_it():
+    """In columns and in raw text; a lower-casing tokenizer sees two equal words."""
+    vocabulary = Vocabulary(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "us", "US"))
+    columns = TaggedSentence("0", ("us", "US"), ("O", "O"))
+    for lower_case, expected in ((False, [2, 5, 6, 3]), (True, [2, 5, 5, 3])):
+        tokenizer = Tokenizer(vocabulary, lower_case=lower_case)
+        for example in (columns, TextExample("0", "us US")):
+            ids = make_task().features([example], tokenizer)["input_ids"]
+            assert ids[0, :4].tolist() == expected
