@@ -265,8 +265,8 @@ def test_windows_are_read_some_at_a_time(finetuned_exports, monkeypatch):
 @pytest.mark.parametrize(
     "smaller, name, output, most",
     [
-        # bfloat16 has three digits, and these weights are 15 times those of a new model: 0.07 to 0.11 were
-        # seen from one way of adding up to another.
+        # bfloat16 has three digits, and these weights are 15 times those of a new model: 0.07 to 0.11
+        # were seen from one way of adding up to another.
         ({"precision": "mixed_bfloat16"}, "classify_pair", "probabilities", 0.2),
         ({"precision": "mixed_bfloat16"}, "answer", "null_odds", 1),
         ({"precision": "mixed_bfloat16"}, "tag", "probabilities", 0.2),
