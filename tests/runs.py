@@ -4,6 +4,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -67,6 +68,34 @@ def start(module, *args, **environment):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def run_two_workers(module, *args):
+    """Runs a command as two processes of one TF_CONFIG; returns (stdout, stderr) of each."""
+    sockets = [socket.socket() for _ in range(2)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    workers = ["{}:{}".format(*s.getsockname()) for s in sockets]
+    for s in sockets:
+        s.close()
+    processes = [
+        start(
+            module,
+            *args,
+            TF_CONFIG=json.dumps(
+                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+            ),
+        )
+        for index in range(2)
+    ]
+    try:
+        ends = [process.communicate(timeout=240) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, stderr) in zip(processes, ends, strict=True):
+        assert process.returncode == 0, stderr
+    return ends
 
 
 _FORK_SECONDS = 90

@@ -213,7 +213,7 @@ def read_texts_to_tag(options: InputOptions) -> list[TaggedSentence] | list[Text
     path = input_path(options)
     if options.word_column is not None:
         return read_columns(path, options.word_column, None)
-    if path.removesuffix(".gz").endswith((".conll", ".tsv")):
+    if _ending(options) in (".conll", ".tsv"):
         raise UsageError(
             f"--input={path}: give --word_column, which column holds the words, or name a file of "
             "one text a line .txt"

@@ -1,8 +1,5 @@
 """One device, MirroredStrategy and MultiWorkerMirroredStrategy make the same training steps."""
 
-import json
-import socket
-
 import numpy as np
 import pytest
 
@@ -35,39 +32,6 @@ def arguments(data, model_dir, accumulation, dropout, *more):
         f"--attention_probs_dropout_prob={dropout}",
         *more,
     ]
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
-def train_two_workers(args):
-    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    processes = [
-        runs.start(
-            "electra_keras.train",
-            *runs.SMALL_MODEL,
-            *args,
-            TF_CONFIG=json.dumps(
-                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-            ),
-        )
-        for index in range(2)
-    ]
-    for process in processes:
-        try:
-            _, stderr = process.communicate(timeout=240)
-        finally:
-            for other in processes:
-                if process.returncode:
-                    other.kill()
-        assert process.returncode == 0, stderr
 
 
 def assert_same_run(first, second):
@@ -103,5 +67,9 @@ def test_same_trajectory(data, tmp_path, dropout):
         model_dir = tmp_path / name
         runs.train(*arguments(data, model_dir, accumulation, dropout, *flags))
         assert_same_run(reference, model_dir)
-    train_two_workers(arguments(data, tmp_path / "workers", 2, dropout, "--strategy=multi_worker"))
+    runs.run_two_workers(
+        "electra_keras.train",
+        *runs.SMALL_MODEL,
+        *arguments(data, tmp_path / "workers", 2, dropout, "--strategy=multi_worker"),
+    )
     assert_same_run(reference, tmp_path / "workers")

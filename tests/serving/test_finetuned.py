@@ -65,7 +65,6 @@ def test_the_cpp_loader_gives_what_python_gives(finetuned_exports, native_answer
     assert {len(value) for value in reference.values()} == {rows}
 
 
-# Scores and odds, which have no bounds, are compared relative to their size where that is above 1.
 # Runs the command's main once for each model, in one process.
 _PREDICT = """
 import sys
@@ -115,7 +114,7 @@ def test_classes_are_those_of_predict(native_answers, predictions, name):
     for i, row in enumerate(rows):
         assert row.get("truncated", False) == answer["truncated"][i]
         if name == "regress":
-            assert row["score"] == pytest.approx(answer["score"][i], rel=1e-5, abs=1e-5)
+            assert row["score"] == pytest.approx(answer["score"][i], abs=1e-5)
             continue
         assert list(row["probabilities"]) == answer["labels"][i]
         np.testing.assert_allclose(
@@ -139,11 +138,11 @@ def test_answers_are_those_of_predict(native_answers, predictions, name):
         span = answer["start"][i], answer["end"][i]
         assert span == (row.get("start", 0), row.get("end", 0))
         assert READABLE[i][slice(*span)] == row["answer"]
-        assert answer["null_odds"][i] == pytest.approx(row["null_odds"], rel=1e-5, abs=1e-5)
+        assert answer["null_odds"][i] == pytest.approx(row["null_odds"], abs=1e-5)
         best = row["best"][0] if row["best"] else {"text": "", "start": 0, "end": 0, "score": -1e9}
         assert answer["best_answer"][i] == best["text"]
         assert (answer["best_start"][i], answer["best_end"][i]) == (best["start"], best["end"])
-        assert answer["score"][i] == pytest.approx(best["score"], rel=1e-5, abs=1e-5)
+        assert answer["score"][i] == pytest.approx(best["score"], abs=1e-5)
     # Of those with a context all have a best span; not all have an answer if there are null odds.
     found = [bool(text) for text in answer["answer"]]
     assert [bool(text) for text in answer["best_answer"]] == [True, False, True, True, True, False]
@@ -253,7 +252,7 @@ def test_windows_are_read_some_at_a_time(finetuned_exports, monkeypatch):
             monkeypatch.setattr(windowed, "_TOKENS_AT_A_TIME", tokens)
             for key, value in computed(export, "serving_default", inputs).items():
                 if value.dtype.kind == "f":
-                    np.testing.assert_allclose(value, at_once[key], rtol=1e-5, atol=1e-5)
+                    np.testing.assert_allclose(value, at_once[key], atol=1e-5)
                 else:
                     np.testing.assert_array_equal(value, at_once[key])
         monkeypatch.undo()
@@ -265,11 +264,9 @@ def test_windows_are_read_some_at_a_time(finetuned_exports, monkeypatch):
 @pytest.mark.parametrize(
     "smaller, name, output, most",
     [
-        # bfloat16 has three digits, and these weights are 15 times those of a new model: 0.07 to 0.11
-        # were seen from one way of adding up to another.
-        ({"precision": "mixed_bfloat16"}, "classify_pair", "probabilities", 0.2),
+        ({"precision": "mixed_bfloat16"}, "classify_pair", "probabilities", 0.1),
         ({"precision": "mixed_bfloat16"}, "answer", "null_odds", 1),
-        ({"precision": "mixed_bfloat16"}, "tag", "probabilities", 0.2),
+        ({"precision": "mixed_bfloat16"}, "tag", "probabilities", 0.1),
         ({"quantize": "int8"}, "answer", "null_odds", 1),
     ],
 )

@@ -1,12 +1,9 @@
 """Two processes with TF_CONFIG fine-tune one model together: the steps and the scores of one device."""
 
-import json
-
 import numpy as np
 import pytest
 
 from tests import runs
-from tests.distributed.test_trajectories import free_ports
 from tests.tasks.test_finetune_mains import pretrained, write_jsonl  # noqa: F401
 
 STEPS = 4
@@ -29,24 +26,9 @@ def test_two_workers_equal_two_micro_batches(pretrained, tmp_path):  # noqa: F81
         "electra_keras.finetune", *arguments("one", "--gradient_accumulation_steps=2")
     )
     assert code == 0, stderr
-    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    processes = [
-        runs.start(
-            "electra_keras.finetune",
-            *arguments("two", "--strategy=multi_worker"),
-            TF_CONFIG=json.dumps(
-                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-            ),
-        )
-        for index in range(2)
-    ]
-    try:
-        ends = [process.communicate(timeout=240) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    for process, (_, stderr) in zip(processes, ends, strict=True):
-        assert process.returncode == 0, stderr
+    ends = runs.run_two_workers(
+        "electra_keras.finetune", *arguments("two", "--strategy=multi_worker")
+    )
     assert "2 replicas" in ends[0][1]
     # The chief alone reports.
     assert ends[0][0] == alone and ends[1][0] == ""
