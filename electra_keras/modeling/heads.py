@@ -51,17 +51,21 @@ class MaskedLanguageModelHead(keras.layers.Layer):
         """
         table = keras.ops.convert_to_tensor(self.token_embedding.embeddings)
         entries, predictions = table.shape[0], positions.shape[1]
-        if self.pad_to_multiple_of > 1:
-            table = tf.pad(table, [[0, -entries % self.pad_to_multiple_of], [0, 0]])
-            positions = tf.pad(positions, [[0, 0], [0, -predictions % self.pad_to_multiple_of]])
+        multiple = self.pad_to_multiple_of
+        if multiple > 1:
+            table = tf.pad(table, [[0, -entries % multiple], [0, 0]])
+            positions = tf.pad(positions, [[0, 0], [0, -predictions % multiple]])
         rows = flatten_tokens(tf.gather(hidden, positions, batch_dims=1))
         rows = self.layer_norm(gelu(self.dense(rows)))
-        logits = tf.matmul(rows, tf.cast(table, rows.dtype), transpose_b=True)[:, :entries]
+        logits = tf.matmul(rows, tf.cast(table, rows.dtype), transpose_b=True)
+        if multiple > 1:
+            logits = logits[:, :entries]
         if table.dtype == tf.int8:  # quantized for serving: each row is w * scale
             logits /= tf.convert_to_tensor(self.token_embedding.embeddings_scale)
-        logits = tf.cast(logits, tf.float32) + tf.cast(self.output_bias, tf.float32)
+        bias = tf.cast(self.output_bias, tf.float32)
+        logits = tf.nn.bias_add(tf.cast(logits, tf.float32), bias)  # one kernel with the product
         logits = tf.reshape(logits, [*tf.unstack(tf.shape(positions)), entries])
-        return logits[:, :predictions]
+        return logits[:, :predictions] if multiple > 1 else logits
 
 
 class ReplacedTokenHead(keras.layers.Layer):

@@ -1,5 +1,7 @@
 """Losses of generator and discriminator and the generator's samples, as pure functions."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 _SAMPLING_BLOCK = 128
@@ -8,11 +10,30 @@ _SAMPLING_BLOCK = 128
 def masked_language_model_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns the negative log-likelihood of each label, in nats.
 
+    It sums what `sample_tokens` sums, so that a compiled function that calls both reads the logits
+    twice, and its gradient keeps the logits only: TensorFlow's op computes the gradient along with
+    the loss, and keeps that too.
+
     Args:
-        logits: float32 [batch, predictions, vocab_size].
+        logits: float [batch, predictions, vocab_size].
         labels: int32 [batch, predictions].
     """
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+    @tf.custom_gradient
+    def loss(logits: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        largest, sums = _exponential_sums(logits)
+        log_total = tf.math.log(tf.reduce_sum(sums, axis=-1, keepdims=True)) + largest
+        is_label = tf.range(logits.shape[-1]) == labels[..., tf.newaxis]
+
+        def gradient(loss_gradient: tf.Tensor) -> tf.Tensor:
+            probabilities = tf.exp(logits - log_total)
+            return (probabilities - tf.cast(is_label, logits.dtype)) * loss_gradient[
+                ..., tf.newaxis
+            ]
+
+        return log_total[..., 0] - tf.gather(logits, labels, batch_dims=2), gradient
+
+    return loss(logits)
 
 
 def replaced_token_loss(logits: tf.Tensor, replaced: tf.Tensor) -> tf.Tensor:
@@ -50,15 +71,22 @@ def sample_tokens(
     if disallowed_ids is not None:
         is_disallowed = tf.range(vocab_size) == disallowed_ids[..., tf.newaxis]
         logits = tf.where(is_disallowed, -float("inf"), logits)
-    weights = tf.exp(logits - tf.reduce_max(logits, axis=-1, keepdims=True))
-    padding = -vocab_size % _SAMPLING_BLOCK
-    weights = tf.pad(weights, [[0, 0], [0, 0], [0, padding]])
-    blocks = tf.reshape(
-        weights, [*weights.shape[:2], (vocab_size + padding) // _SAMPLING_BLOCK, _SAMPLING_BLOCK]
-    )
-    block = _invert_cumulative(tf.reduce_sum(blocks, axis=-1), uniforms[..., 0])
-    within = _invert_cumulative(tf.gather(blocks, block, batch_dims=2), uniforms[..., 1])
-    return block * _SAMPLING_BLOCK + within
+    largest, sums = _exponential_sums(logits)
+    block = _invert_cumulative(sums, uniforms[..., 0])
+    ids = block[..., tf.newaxis] * _SAMPLING_BLOCK + tf.range(_SAMPLING_BLOCK)
+    of_block = tf.gather(logits, tf.minimum(ids, vocab_size - 1), batch_dims=2)
+    weights = tf.where(ids < vocab_size, tf.exp(of_block - largest), tf.zeros([], logits.dtype))
+    return block * _SAMPLING_BLOCK + _invert_cumulative(weights, uniforms[..., 1])
+
+
+def _exponential_sums(logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the largest logit [..., 1] and sums of exp(logits - largest) [..., blocks]."""
+    largest = tf.reduce_max(logits, axis=-1, keepdims=True)
+    before = [[0, 0]] * (len(logits.shape) - 1)
+    padding = [*before, [0, -logits.shape[-1] % _SAMPLING_BLOCK]]
+    padded = tf.pad(logits, padding, constant_values=-float("inf"))
+    blocks = [*logits.shape[:-1], padded.shape[-1] // _SAMPLING_BLOCK, _SAMPLING_BLOCK]
+    return largest, tf.reduce_sum(tf.reshape(tf.exp(padded - largest), blocks), axis=-1)
 
 
 def _invert_cumulative(weights: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:

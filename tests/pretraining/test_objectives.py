@@ -6,7 +6,7 @@ import scipy.stats
 import tensorflow as tf
 
 from electra_keras.pretraining import statistics
-from electra_keras.pretraining.objectives import sample_tokens
+from electra_keras.pretraining.objectives import masked_language_model_loss, sample_tokens
 
 
 def draw(logits, count, seed=0, **kwargs):
@@ -57,6 +57,31 @@ def test_rare_tokens_are_drawn_as_often_as_they_should():
     logits[0] = np.log(99 * 30_000)
     samples = draw(logits, 3_000)
     assert (samples > 0).mean() == pytest.approx(0.01, abs=0.008)
+
+
+@pytest.mark.parametrize("vocab_size", [7, 128, 300])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_loss_and_gradient_equal_tensorflows(vocab_size, compiled):
+    """In float64, against sparse_softmax_cross_entropy_with_logits; logits large and impossible too."""
+    rng = np.random.default_rng(3)
+    logits = 100 * rng.normal(size=(2, 3, vocab_size))
+    logits[0, 0, 1:] = -np.inf
+    labels = rng.integers(0, vocab_size, (2, 3))
+    labels[0, 0] = 0
+    logits, labels = tf.constant(logits), tf.constant(labels, tf.int32)
+    weights = tf.constant(rng.normal(size=(2, 3)))
+    outcomes = []
+    for loss in (
+        tf.function(masked_language_model_loss, jit_compile=compiled),
+        lambda logits, labels: tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            losses = loss(logits, labels)
+            total = tf.reduce_sum(losses * weights)
+        outcomes.append((losses, tape.gradient(total, logits)))
+    for ours, theirs in zip(*outcomes, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
 def test_area_under_curve_equals_the_rank_statistic():

@@ -60,7 +60,8 @@ def test_padding_for_tensor_cores_changes_nothing():
         model.trainable_variables, gradients, padded_gradients, strict=True
     ):
         assert theirs.shape == variable.shape
-        np.testing.assert_allclose(ours, theirs, atol=1e-6, err_msg=variable.path)
+        # Gradients reach 8.7, where 1e-6 is one unit in float32's last place: hence relative.
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6, err_msg=variable.path)
 
 
 @pytest.mark.parametrize(
