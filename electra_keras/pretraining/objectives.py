@@ -23,13 +23,11 @@ def masked_language_model_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tenso
     def loss(logits: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         largest, sums = _exponential_sums(logits)
         log_total = tf.math.log(tf.reduce_sum(sums, axis=-1, keepdims=True)) + largest
-        is_label = tf.range(logits.shape[-1]) == labels[..., tf.newaxis]
 
         def gradient(loss_gradient: tf.Tensor) -> tf.Tensor:
-            probabilities = tf.exp(logits - log_total)
-            return (probabilities - tf.cast(is_label, logits.dtype)) * loss_gradient[
-                ..., tf.newaxis
-            ]
+            is_label = tf.range(logits.shape[-1]) == labels[..., tf.newaxis]
+            difference = tf.exp(logits - log_total) - tf.cast(is_label, logits.dtype)
+            return difference * loss_gradient[..., tf.newaxis]
 
         return log_total[..., 0] - tf.gather(logits, labels, batch_dims=2), gradient
 
