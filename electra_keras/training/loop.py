@@ -17,6 +17,7 @@ from electra_keras.training.checkpoints import CheckpointStore, write_file
 from electra_keras.training.collapse import CollapseWatch
 from electra_keras.training.distribution import distribute, is_chief, with_static_shape
 from electra_keras.training.interfaces import Feed, TrainableModel, Validation
+from electra_keras.training.memory import keep_freed_memory
 from electra_keras.training.stopping import StopRequest
 from electra_keras.training.summaries import SummaryWriter
 
@@ -60,11 +61,10 @@ class Trainer:
         self.store = CheckpointStore(
             model_dir, model, model.optimizer, options.keep_checkpoints, self.chief
         )
-        self.steps_per_execution = options.steps_per_execution or (
-            1
-            if not tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
-            else 20
-        )
+        on_cpu = not any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
+        self.steps_per_execution = options.steps_per_execution or (1 if on_cpu else 20)
+        if on_cpu:
+            keep_freed_memory()
         # What a checkpoint's state.json holds.
         self.step = 0
         self.window = np.zeros(model.report_size + len(_EXTRAS))  # sums since the last log record
