@@ -12,7 +12,7 @@ def keep_freed_memory() -> None:
     """Has malloc keep what is freed, in huge pages where Linux grants them, for the next step.
 
     A step frees all that it has allocated, up to gigabytes. glibc gives large pieces back to the
-    kernel at once, so that the next step has them zeroed again page by page, 20,000 to 100,000 times.
+    kernel at once, so that the next step has them zeroed again, tens of thousands of pages.
 
     Without effect where malloc is not glibc's or where the environment sets it up
     (`MALLOC_*`, `GLIBC_TUNABLES`; mallopt(3)).
