@@ -10,6 +10,7 @@ the least useful.
 """
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 
@@ -22,6 +23,7 @@ from absl import flags, logging
 
 from data_tools.text_files import Part, find_files, read_lines
 from electra_keras.console import ProgressLine, UsageError, UserError, run_main
+from electra_keras.files import check_writable, is_stdout
 from electra_keras.text.tokenizer import MAX_WORD_CHARACTERS, Tokenizer, is_cjk, is_punctuation
 from electra_keras.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 
@@ -142,9 +144,7 @@ def main() -> int:
     strip_accents = STRIP_ACCENTS.value
     if strip_accents and not LOWER_CASE.value:
         raise UsageError("--strip_accents works only with --lower_case, as in the original")
-    directory = os.path.dirname(OUTPUT.value) or "."
-    if not os.path.isdir(directory):
-        raise UserError(f"cannot write {OUTPUT.value}: there is no directory {directory}")
+    check_writable(OUTPUT.value)
     files = find_files(INPUT.value)
     # Only its basic_tokenize is used, which needs no pieces.
     tokenizer = Tokenizer(Vocabulary(SPECIAL_TOKENS), LOWER_CASE.value, strip_accents)
@@ -159,10 +159,7 @@ def main() -> int:
         MIN_FREQUENCY.value,
         LIMIT_ALPHABET.value,
     )
-    try:
-        vocabulary.save(OUTPUT.value)
-    except OSError as error:
-        raise UserError(f"cannot write {OUTPUT.value}: {error.strerror}") from error
+    vocabulary.save(OUTPUT.value)
     if len(vocabulary) < VOCAB_SIZE.value:
         logging.warning(
             "only %d of %d entries could be made: no more pieces occur %d times. Train with "
@@ -174,7 +171,8 @@ def main() -> int:
         )
     print(
         f"{OUTPUT.value}: {len(vocabulary)} entries from {counts.total():,} words "
-        f"({len(counts):,} different), sha256 {vocabulary.sha256[:16]}"
+        f"({len(counts):,} different), sha256 {vocabulary.sha256[:16]}",
+        file=sys.stderr if is_stdout(OUTPUT.value) else sys.stdout,
     )
     return 0
 

@@ -11,6 +11,7 @@ end. The dump is read as a stream, so memory does not grow with it.
 import bz2
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -19,6 +20,7 @@ from absl import flags, logging
 
 from data_tools import wikitext
 from electra_keras.console import ProgressLine, UsageError, UserError, run_main
+from electra_keras.files import is_stdout, whole_file
 
 DUMP = flags.DEFINE_string("dump", None, "the dump, .xml.bz2; default: the piece within gensim")
 OUTPUT = flags.DEFINE_string("output", None, "the text file to write")
@@ -86,31 +88,22 @@ def extract(dump: str, output: str, min_characters: int) -> tuple[int, int, int]
         Articles written, articles left out as too short, characters written.
     """
     articles = short = characters = 0
-    temporary = f"{output}.incomplete-{os.getpid()}"
     progress = ProgressLine(os.path.getsize(dump) / 1e6, "MB")
-    try:
-        with (
-            open(dump, "rb") as compressed,
-            bz2.open(compressed) as xml,
-            open(temporary, "w", encoding="utf-8", newline="\n") as text,
-        ):
-            for article in read_articles(xml):
-                lines = wikitext.paragraphs(article.markup, article.hidden_namespaces)
-                size = sum(map(len, lines))
-                if size < min_characters:
-                    short += 1
-                    continue
-                text.write(("\n" if articles else "") + "".join(line + "\n" for line in lines))
-                articles += 1
-                characters += size
-                progress.update(compressed.tell() / 1e6, f"{articles} articles")
+    with open(dump, "rb") as compressed, bz2.open(compressed) as xml, whole_file(output) as file:
+        for article in read_articles(xml):
+            lines = wikitext.paragraphs(article.markup, article.hidden_namespaces)
+            size = sum(map(len, lines))
+            if size < min_characters:
+                short += 1
+                continue
+            text = ("\n" if articles else "") + "".join(line + "\n" for line in lines)
+            file.write(text.encode("utf-8"))
+            articles += 1
+            characters += size
+            progress.update(compressed.tell() / 1e6, f"{articles} articles")
         progress.clear()
         if not articles:
             raise UserError(f"{dump} holds no article of {min_characters} characters or more")
-        os.replace(temporary, output)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
     return articles, short, characters
 
 
@@ -132,7 +125,10 @@ def main() -> int:
         raise UserError(f"{error.filename or OUTPUT.value}: {error.strerror}") from error
     if short:
         logging.info("%d articles were shorter than --min_article_characters", short)
-    print(f"{OUTPUT.value}: {articles:,} articles, {characters:,} characters")
+    print(
+        f"{OUTPUT.value}: {articles:,} articles, {characters:,} characters",
+        file=sys.stderr if is_stdout(OUTPUT.value) else sys.stdout,
+    )
     return 0
 
 

@@ -11,6 +11,7 @@ from tests.runs import REPOSITORY
 LAYERS = {
     "console": 0,
     "directories": 0,
+    "files": 0,
     "config": 1,
     "options": 1,
     "text": 2,
@@ -55,7 +56,9 @@ def test_tools_use_text_and_data_only(path):
     for name in imports(path):
         parts = name.split(".")
         if parts[0] == "electra_keras" and len(parts) > 2:
-            assert parts[1] in ("console", "config", "text", "data"), f"{path} imports {name}"
+            assert parts[1] in ("console", "config", "files", "text", "data"), (
+                f"{path} imports {name}"
+            )
 
 
 @pytest.mark.parametrize("path", [*MODULES, *TOOLS], ids=lambda path: path.stem)

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from electra_keras.console import UserError
+from electra_keras.files import write_whole
 
 # isort: split
 # After electra_keras.console, which sets TensorFlow's log level.
@@ -13,8 +14,6 @@ import tensorflow as tf
 
 METADATA_FILE = "metadata.json"
 SCHEMA_VERSION = 1
-# Names with this in them belong to a builder that runs or was killed: never data.
-TEMPORARY_MARK = ".incomplete-"
 
 
 class RecordsError(UserError):
@@ -87,11 +86,7 @@ class Metadata:
 def write_metadata(directory: str, metadata: Metadata) -> None:
     """Writes `metadata.json` into `directory`, whole or not at all."""
     path = os.path.join(directory, METADATA_FILE)
-    temporary = f"{path}{TEMPORARY_MARK}{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(dataclasses.asdict(metadata), file, indent=2)
-        file.write("\n")
-    os.replace(temporary, path)
+    write_whole(path, json.dumps(dataclasses.asdict(metadata), indent=2) + "\n")
 
 
 def _build(cls: type, values: Any, where: str) -> Any:

@@ -14,7 +14,6 @@ from electra_keras.data.examples import FEATURES, serialize_example, serialize_e
 from electra_keras.data.metadata import (
     METADATA_FILE,
     SCHEMA_VERSION,
-    TEMPORARY_MARK,
     Metadata,
     RecordsError,
     Shard,
@@ -22,6 +21,7 @@ from electra_keras.data.metadata import (
     read_metadata,
     write_metadata,
 )
+from electra_keras.files import TEMPORARY_MARK
 
 # isort: split
 # After electra_keras.console, which sets TensorFlow's log level.

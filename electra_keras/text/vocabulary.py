@@ -4,9 +4,9 @@ import codecs
 import dataclasses
 import functools
 import hashlib
-import os
 
 from electra_keras.console import UserError
+from electra_keras.files import write_whole
 
 # isort: split
 # After electra_keras.console, which sets TensorFlow's log level.
@@ -63,11 +63,12 @@ class Vocabulary:
         return cls(tuple(tokens))
 
     def save(self, path: str) -> None:
-        """Writes the file that `load` reads, whole or not at all."""
-        temporary = f"{path}.incomplete-{os.getpid()}"
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.writelines(token + "\n" for token in self.tokens)
-        os.replace(temporary, path)
+        """Writes the file that `load` reads, whole or not at all.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        write_whole(path, "".join(token + "\n" for token in self.tokens))
 
     def __len__(self) -> int:
         return len(self.tokens)

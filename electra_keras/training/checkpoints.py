@@ -21,6 +21,7 @@ from absl import logging
 
 from electra_keras.config import ElectraConfig, matches
 from electra_keras.console import UserError, reason
+from electra_keras.files import write_whole
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
 from electra_keras.text.vocabulary import Vocabulary
 
@@ -38,13 +39,7 @@ _NOT_IN_THE_WEIGHTS = (
 
 def write_file(path: Path, text: str) -> None:
     """Writes a text file, whole or not at all."""
-    temporary = path.with_name(f"{path.name}{_TEMPORARY}{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    write_whole(path, text)
 
 
 def _by_path(variables: Sequence[keras.Variable]) -> tf.train.Checkpoint:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+
+from electra_keras.files import write_whole
 
 
 class SummaryWriter:
@@ -40,9 +41,7 @@ class SummaryWriter:
                     kept.append(line + "\n")
             except (ValueError, KeyError):  # the last line of a killed run
                 continue
-        temporary = self.path.with_name(f"{self.path.name}.incomplete-{os.getpid()}")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        os.replace(temporary, self.path)
+        write_whole(self.path, "".join(kept))
 
     def scalars(self, split: str, step: int, metrics: dict[str, float]) -> None:
         """Writes one record: a JSON line, and a point of each curve. NaN is null and no point."""

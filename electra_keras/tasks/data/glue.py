@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from absl import logging
 
 from electra_keras.console import UsageError, UserError
+from electra_keras.files import write_whole
 from electra_keras.tasks.data.examples import TextExample
 from electra_keras.tasks.data.files import read_lines
 
@@ -184,10 +185,7 @@ def write_submission(
         rows.append(f"{example.id}\t{prediction}\n")
     suffix = {"test_matched": "-m", "test_mismatched": "-mm"}.get(split, "")
     path = os.path.join(directory, f"{task}{suffix}.tsv")
-    temporary = f"{path}.incomplete-{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        file.writelines(rows)
-    os.replace(temporary, path)
+    write_whole(path, "".join(rows))
     return path
 
 
