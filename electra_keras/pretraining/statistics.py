@@ -1,5 +1,9 @@
 """What a step reports: sums over tokens that add up exactly over micro-batches, replicas and steps."""
 
+import math
+from types import ModuleType
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -17,8 +21,10 @@ SUMS = (
     "flagged",  # tokens with a logit above 0
     "flagged_replaced",  # both
 )
-# Logits are counted in bins of 0.04 between -10 and 10 for the area under the ROC curve.
-AUC_BINS, _AUC_RANGE = 500, 10.0
+# Logits are counted in bins for the area under the ROC curve. A bin is 0.0046 (4 + |logit|) wide, 0.02
+# at a logit of 0 and 0.2 at 40, up to 400 on each side: the logits of a confident model lie far out, and
+# there may be told apart more coarsely.
+AUC_BINS, _AUC_RANGE, _AUC_SCALE = 2000, 400.0, 4.0
 SIZE = len(SUMS) + 2 * AUC_BINS
 
 
@@ -56,7 +62,11 @@ def collect(
             tf.reduce_sum(positive * flagged),
         ]
     )
-    scaled = (discriminator_logits + _AUC_RANGE) * (AUC_BINS / (2 * _AUC_RANGE))
+    squeezed = tf.sign(discriminator_logits) * tf.math.log1p(
+        tf.abs(discriminator_logits) / _AUC_SCALE
+    )
+    widest = math.log1p(_AUC_RANGE / _AUC_SCALE)
+    scaled = (squeezed + widest) * (AUC_BINS / (2 * widest))
     bins = tf.cast(tf.clip_by_value(scaled, 0, AUC_BINS - 1), tf.int32)
     bins = tf.reshape(tf.where(replaced, bins, bins + AUC_BINS), [-1])
     histograms = tf.math.unsorted_segment_sum(tf.reshape(mask, [-1]), bins, 2 * AUC_BINS)
@@ -71,14 +81,32 @@ def summarize(
     A ratio whose denominator is 0 is NaN: the precision of a discriminator that flags nothing.
     """
     totals = np.asarray(totals, np.float64)
-    sums = dict(zip(SUMS, totals[: len(SUMS)].tolist(), strict=True))
+    metrics = _summarize(totals, generator_weight, discriminator_weight, np)
+    return {name: float(value) for name, value in metrics.items()}
 
-    def ratio(numerator: float, denominator: float) -> float:
-        return numerator / denominator if denominator else float("nan")
+
+def _summarize(
+    totals: Any, generator_weight: float, discriminator_weight: float, xp: ModuleType
+) -> dict[str, Any]:
+    """Returns what `summarize` does as float64 scalars.
+
+    Args:
+        totals: float64 [SIZE], of numpy or TensorFlow.
+        generator_weight, discriminator_weight: of the losses.
+        xp: the functions for it, `numpy` or `tf.experimental.numpy`.
+    """
+    sums = {name: totals[i] for i, name in enumerate(SUMS)}
+
+    def ratio(numerator: Any, denominator: Any) -> Any:
+        return numerator / xp.where(denominator == 0, math.nan, denominator)
 
     generator_loss = ratio(sums["generator_nll"], sums["masked"])
     discriminator_loss = ratio(sums["discriminator_nll"], sums["tokens"])
     wrong = sums["replaced"] + sums["flagged"] - 2 * sums["flagged_replaced"]
+    # The chance that a replaced token has a higher logit than an original one; in one bin it is half.
+    positives, negatives = totals[len(SUMS) : -AUC_BINS], totals[-AUC_BINS:]
+    negatives_below = xp.cumsum(negatives) - negatives
+    ordered = xp.sum(positives * (negatives_below + 0.5 * negatives))
     return {
         "loss": generator_weight * generator_loss + discriminator_weight * discriminator_loss,
         "generator_loss": generator_loss,
@@ -91,45 +119,43 @@ def summarize(
         "discriminator_accuracy": 1 - ratio(wrong, sums["tokens"]),
         "discriminator_precision": ratio(sums["flagged_replaced"], sums["flagged"]),
         "discriminator_recall": ratio(sums["flagged_replaced"], sums["replaced"]),
-        "discriminator_auc": area_under_curve(totals[len(SUMS) :]),
+        "discriminator_auc": ratio(ordered, xp.sum(positives) * xp.sum(negatives)),
         "replaced_share": ratio(sums["replaced"], sums["tokens"]),
     }
 
 
-def area_under_curve(histograms: np.ndarray) -> float:
-    """Returns the area under the ROC curve from the two histograms [2 * AUC_BINS], or NaN.
-
-    That is the chance that a replaced token has a higher logit than an original one; tokens in the same
-    bin count half.
-    """
-    positives, negatives = histograms[:AUC_BINS], histograms[AUC_BINS:]
-    pairs = positives.sum() * negatives.sum()
-    if not pairs:
-        return float("nan")
-    negatives_below = np.cumsum(negatives) - negatives
-    return float((positives * (negatives_below + 0.5 * negatives)).sum() / pairs)
-
-
 class PretrainingMetrics(keras.metrics.Metric):
-    """Holds the sums as a Keras metric; its result is the dictionary of `summarize`."""
+    """Holds the sums as a Keras metric; its result is the dictionary of `summarize`.
+
+    They are float64: float32 stops counting at 2^24, which the tokens of an epoch pass. They are no part
+    of a saved model, as each epoch starts anew.
+
+    Attributes:
+        totals: float64 [SIZE].
+        batches: int64, how many were added.
+    """
 
     def __init__(self, generator_weight: float, discriminator_weight: float) -> None:
         super().__init__(name="pretraining")
         self.loss_weights = (generator_weight, discriminator_weight)
-        self.totals = self.add_weight(shape=(SIZE,), initializer="zeros", name="totals")
-        self.batches = self.add_weight(shape=(), initializer="zeros", name="batches")
+        self.totals = self.add_weight(
+            shape=(SIZE,), initializer="zeros", dtype="float64", name="totals"
+        )
+        self.batches = self.add_weight(shape=(), initializer="zeros", dtype="int64", name="batches")
 
     def update_state(self, statistics: tf.Tensor) -> None:
         """Adds one batch's sums, float32 [SIZE]."""
-        self.totals.assign_add(statistics)
-        self.batches.assign_add(1.0)
+        self.totals.assign_add(tf.cast(statistics, tf.float64))
+        self.batches.assign_add(1)
 
     def result(self) -> dict[str, tf.Tensor]:
-        """Returns the metrics so far as scalars."""
-        names = list(summarize(np.zeros(SIZE), 1, 1))
-        values = tf.numpy_function(
-            lambda totals: np.float32(list(summarize(totals, *self.loss_weights).values())),
-            [tf.convert_to_tensor(self.totals)],
-            tf.float32,
-        )
-        return dict(zip(names, tf.unstack(tf.ensure_shape(values, [len(names)])), strict=True))
+        """Returns the metrics so far as float32 scalars."""
+        totals = tf.convert_to_tensor(self.totals)
+        metrics = _summarize(totals, *self.loss_weights, tf.experimental.numpy)
+        return {name: tf.cast(value, tf.float32) for name, value in metrics.items()}
+
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        """Saves nothing."""
+
+    def load_own_variables(self, store: dict[str, Any]) -> None:
+        """Loads nothing: files of earlier versions hold sums of another size."""

@@ -107,3 +107,49 @@ def test_area_under_curve_equals_the_rank_statistic():
     assert metrics["discriminator_recall"] == pytest.approx(flagged[truth].mean())
     assert metrics["discriminator_precision"] == pytest.approx(truth[flagged].mean())
     assert metrics["replaced_share"] == pytest.approx(truth.mean())
+
+
+@pytest.mark.parametrize(
+    ("replaced_logits", "original_logits"),
+    [
+        ([(-10.5, 2.5)], [(-13.0, 2.0)]),  # sure that every token is original
+        ([(40.0, 1.0), (-38.0, 0.8)], [(-39.0, 0.8)]),
+        ([(30.0, 0.3)], [(30.2, 0.3)]),
+        ([(0.0, 0.05)], [(0.03, 0.05)]),
+        ([(150.0, 10.0)], [(140.0, 10.0), (-1000.0, 1.0)]),
+    ],
+)
+def test_area_under_curve_of_confident_models(replaced_logits, original_logits):
+    rng = np.random.default_rng(0)
+
+    def draw(parts):
+        return np.concatenate([rng.normal(*part, 20_000) for part in parts])
+
+    positives, negatives = draw(replaced_logits), draw(original_logits)
+    logits = tf.constant([np.concatenate([positives, negatives])], tf.float32)
+    replaced = tf.range(logits.shape[1])[tf.newaxis] < len(positives)
+    zeros, ones = tf.zeros_like(logits), tf.ones(logits.shape, tf.int32)
+    totals = statistics.collect(*[zeros] * 5, ones, zeros, logits, replaced).numpy()
+    exact = scipy.stats.mannwhitneyu(positives, negatives).statistic
+    exact /= len(positives) * len(negatives)
+    metrics = statistics.summarize(totals, 1, 50)
+    assert metrics["discriminator_auc"] == pytest.approx(exact, abs=5e-3)
+
+
+def test_the_metric_of_fit_counts_beyond_what_float32_can():
+    metric = statistics.PretrainingMetrics(1.0, 50.0)
+    one = np.zeros(statistics.SIZE, np.float32)
+    one[statistics.SUMS.index("tokens")] = 1.0
+    one[statistics.SUMS.index("discriminator_nll")] = 0.5
+    metric.totals.assign(one.astype(np.float64) * 2**24)
+    metric.batches.assign(2**24)
+    metric.update_state(tf.constant(one))
+    assert int(metric.batches.numpy()) == 2**24 + 1
+    assert metric.totals.numpy()[statistics.SUMS.index("tokens")] == 2**24 + 1
+    result = tf.function(metric.result)
+    operations = result.get_concrete_function().graph.get_operations()
+    assert not any("PyFunc" in operation.type for operation in operations)
+    expected = statistics.summarize(metric.totals.numpy(), 1.0, 50.0)
+    assert {name: float(value) for name, value in result().items()} == pytest.approx(
+        expected, rel=1e-6, nan_ok=True
+    )
