@@ -28,7 +28,7 @@ from absl import flags, logging
 from data_tools import part_builder
 from data_tools.output_directory import OutputDirectory
 from data_tools.part_builder import Options, PartBuilder, PartResult, SplitCounts
-from data_tools.shards import choose_num_shards, write_shards
+from data_tools.shards import check_open_files, choose_num_shards, write_shards
 from data_tools.text_files import Part, find_files, split_files
 from electra_keras import __version__
 from electra_keras.console import (
@@ -90,9 +90,10 @@ def _use_one_thread() -> None:
 
 
 def _start_worker(options: Options, directory: str, stop: multiprocessing.Event) -> None:
-    """Prepares a worker process: Ctrl-C reaches the parent, which sets `stop`."""
+    """Prepares a worker process: Ctrl-C, or a signal to all, reaches the parent, which sets `stop`."""
     global _builder
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     _use_one_thread()
     _builder = PartBuilder(options, directory, stop.is_set)
@@ -331,6 +332,7 @@ def main() -> int:
         strict=STRICT.value,
     )
     Vocabulary.load(options.vocab_file)  # an error in it should come before anything is made
+    check_open_files(WORKERS.value)
     try:
         with OutputDirectory(OUTPUT_DIR.value, OVERWRITE.value) as output:
             metadata, corpus = build(output, options, files)

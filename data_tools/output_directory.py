@@ -8,7 +8,7 @@ from types import TracebackType
 
 from absl import logging
 
-from electra_keras.console import UserError
+from electra_keras.console import UserError, reason
 from electra_keras.data.records import METADATA_FILE, TEMPORARY_MARK
 
 _LOCK = ".lock"
@@ -21,10 +21,10 @@ class OutputDirectory:
     """Context manager: a temporary sibling of `path` to build in, which `publish` renames to it.
 
     The sibling is locked while its builder lives. One without a holder of the lock was left by a
-    killed run and is removed.
+    killed run and is removed. A finished one that cannot get its name is kept.
 
     Args:
-        path: the directory to make.
+        path: the directory to make; where it is a symbolic link, what that points to.
         overwrite: whether a data set that stands there may be replaced.
 
     Raises:
@@ -33,7 +33,7 @@ class OutputDirectory:
     """
 
     def __init__(self, path: str, overwrite: bool) -> None:
-        self.path = os.path.abspath(path)
+        self.path = os.path.realpath(path)
         self.overwrite = overwrite
         self.temporary = f"{self.path}{TEMPORARY_MARK}{os.getpid()}"
         self._lock = None
@@ -61,20 +61,27 @@ class OutputDirectory:
             self._lock.close()
 
     def publish(self) -> None:
-        """Gives the finished directory its name; an old one goes only when the new one stands."""
-        self._check_target()
+        """Gives the finished directory its name; an old one goes only when the new one stands.
+
+        Raises:
+            UserError: that is not possible; the message says where the finished directory is.
+        """
         os.remove(os.path.join(self.temporary, _LOCK))
         old = None
         try:
+            self._check_target()
             if os.path.isdir(self.path) and os.listdir(self.path):
                 old = f"{self.path}{TEMPORARY_MARK}old-{os.getpid()}"
                 os.replace(self.path, old)
             os.replace(self.temporary, self.path)
-        except OSError as error:
+        except (OSError, UserError) as error:
             if old and not os.path.exists(self.path):
                 os.replace(old, self.path)
+            # It may have taken hours.
+            finished = f"{self.path}.finished-{os.getpid()}"
+            os.replace(self.temporary, finished)
             raise UserError(
-                f"cannot rename {self.temporary} to {self.path}: {error.strerror}"
+                f"cannot write {self.path}: {reason(error)}. The finished data set is {finished}"
             ) from error
         if old:
             shutil.rmtree(old, ignore_errors=True)
@@ -84,6 +91,10 @@ class OutputDirectory:
             return
         if not os.path.isdir(self.path):
             raise UserError(f"{self.path} exists and is no directory: choose another --output_dir")
+        if os.path.ismount(self.path):
+            raise UserError(
+                f"{self.path} is a mount point, which nothing can replace: name a directory in it"
+            )
         names = os.listdir(self.path)
         if names and not self.overwrite:
             raise UserError(

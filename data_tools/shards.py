@@ -2,12 +2,13 @@
 
 import os
 import random
+import resource
 from collections.abc import Iterator
 
 import numpy as np
 
 from data_tools.part_builder import spool_paths
-from electra_keras.console import ProgressLine
+from electra_keras.console import ProgressLine, UserError
 from electra_keras.data.records import Shard
 
 # isort: split
@@ -19,6 +20,11 @@ _MANY_SHARDS = 16
 _FEW_EXAMPLES = 256
 # Examples of one part that are shuffled with each other; bounds memory when a part is huge.
 _BLOCK = 16_384
+# Shards that are written at a time; a gzip writer takes nearly 1 MB.
+_MAX_OPEN = 1000
+# Open files that are left for all but shards: the spool, libraries, the pipes of workers.
+_OTHER_FILES = 16
+_FILES_PER_WORKER = 4
 
 
 def choose_num_shards(examples: int, num_bytes: int) -> int:
@@ -33,6 +39,31 @@ def choose_num_shards(examples: int, num_bytes: int) -> int:
     return max(1, by_size, by_count, min(4, examples // _FEW_EXAMPLES))
 
 
+def check_open_files(workers: int) -> None:
+    """Raises the limit of open files, if it is low and the system lets it, and checks that it will do.
+
+    Args:
+        workers: processes that build.
+
+    Raises:
+        UserError: the limit is too low.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = _open_files() + _FILES_PER_WORKER * workers
+    soft = max(soft, min(hard, needed + _MAX_OPEN))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if hard < needed:
+        raise UserError(
+            f"the system allows {hard} open files, and {workers} workers need {needed}: raise the "
+            "limit (ulimit -n), or lower --workers"
+        )
+
+
+def _open_files() -> int:
+    """Returns how many files are open, and room for those that a library may open."""
+    return len(os.listdir("/dev/fd")) + _OTHER_FILES
+
+
 def write_shards(
     directory: str, split: str, num_parts: int, num_shards: int, compression: str, seed: int
 ) -> tuple[Shard, ...]:
@@ -40,7 +71,8 @@ def write_shards(
 
     Parts come in random order, and each part's examples in random order within blocks; then
     example k goes to shard k mod `num_shards`. So every shard draws on all parts, and neighbours in
-    a document are in different shards.
+    a document are in different shards. Where there are more shards than files may be open, the
+    spool is read several times.
 
     Args:
         directory: holds the spool (see `spool_paths`) and will hold the shards.
@@ -55,19 +87,30 @@ def write_shards(
     """
     names = [f"{split}-{k:05d}-of-{num_shards:05d}.tfrecord" for k in range(num_shards)]
     paths = [os.path.join(directory, name) for name in names]
-    writers = [tf.io.TFRecordWriter(path, options=compression) for path in paths]
-    rng = random.Random(f"{seed}:{split}")
-    order = list(range(num_parts))
-    rng.shuffle(order)
-    written = 0
-    progress = ProgressLine(num_parts, "parts merged")
-    for done, part in enumerate(order):
-        for example in _spooled(directory, part, split, rng):
-            writers[written % num_shards].write(example)
-            written += 1
-        progress.update(done)
-    for writer in writers:
-        writer.close()
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    at_a_time = max(1, min(_MAX_OPEN, limit - _open_files()))
+    passes = -(-num_shards // at_a_time)
+    progress = ProgressLine(passes * num_parts, "parts merged")
+    for number in range(passes):
+        first = number * at_a_time
+        writers = [
+            tf.io.TFRecordWriter(path, options=compression)
+            for path in paths[first : first + at_a_time]
+        ]
+        # The same in every pass.
+        rng = random.Random(f"{seed}:{split}")
+        order = list(range(num_parts))
+        rng.shuffle(order)
+        written = 0
+        for done, part in enumerate(order, start=number * num_parts):
+            for example in _spooled(directory, part, split, rng, number == passes - 1):
+                shard = written % num_shards - first
+                if 0 <= shard < len(writers):
+                    writers[shard].write(example)
+                written += 1
+            progress.update(done)
+        for writer in writers:
+            writer.close()
     progress.clear()
     counts = [len(range(k, written, num_shards)) for k in range(num_shards)]
     return tuple(
@@ -76,8 +119,10 @@ def write_shards(
     )
 
 
-def _spooled(directory: str, part: int, split: str, rng: random.Random) -> Iterator[bytes]:
-    """Yields a part's examples, shuffled within blocks, and removes its files."""
+def _spooled(
+    directory: str, part: int, split: str, rng: random.Random, remove: bool
+) -> Iterator[bytes]:
+    """Yields a part's examples, shuffled within blocks; `remove` deletes its files at the end."""
     data_path, lengths_path = spool_paths(directory, part, split)
     if not os.path.exists(data_path):
         return
@@ -90,5 +135,6 @@ def _spooled(directory: str, part: int, split: str, rng: random.Random) -> Itera
             rng.shuffle(bounds)
             for begin, end in bounds:
                 yield data[begin:end]
-    os.remove(data_path)
-    os.remove(lengths_path)
+    if remove:
+        os.remove(data_path)
+        os.remove(lengths_path)

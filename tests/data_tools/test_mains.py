@@ -287,6 +287,31 @@ def test_interrupt_in_the_middle(vocab_file, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_termination_leaves_nothing(tmp_path):
+    program = """
+import os, signal
+from data_tools.output_directory import OutputDirectory
+from electra_keras import console
+
+def main():
+    with OutputDirectory("out", False) as output:
+        open(os.path.join(output.temporary, "part"), "w").close()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+console.run_main(main)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (143, b"")
+    assert not list(tmp_path.iterdir())
+
+
 # --- inspect_records ---
 
 

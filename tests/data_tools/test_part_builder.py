@@ -1,12 +1,16 @@
 """The builder's pieces in one process; test_mains.py runs the whole."""
 
+import contextlib
 import json
+import os
 import random
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from data_tools import shards
 from data_tools.output_directory import OutputDirectory
 from data_tools.part_builder import Options, PartBuilder, spool_paths
 from data_tools.shards import choose_num_shards, write_shards
@@ -134,6 +138,47 @@ def test_shards_are_even_and_mixed(tmp_path, vocab_file, compression):
     assert not list(tmp_path.glob("part-*"))
 
 
+@contextlib.contextmanager
+def open_files(number):
+    """Lets this process open so many files more."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = len(os.listdir("/dev/fd")) + number
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("compression", ["", "GZIP"])
+def test_more_shards_than_files_may_be_open(tmp_path, vocab_file, compression):
+    folders = [tmp_path / "many", tmp_path / "few"]
+    for folder in folders:
+        folder.mkdir()
+        for k in range(3):
+            part = write_text(tmp_path / f"{k}.txt", documents(30, seed=k))
+            builder(vocab_file, folder).build(k, part)
+    arguments = ("train", 3, 40, compression, 0)
+    expected = write_shards(str(folders[0]), *arguments)
+    with open_files(33):
+        assert write_shards(str(folders[1]), *arguments) == expected
+    names = [sorted(os.listdir(folder)) for folder in folders]
+    assert names[0] == names[1] == [shard.name for shard in expected]
+    for name in names[0]:
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
+def test_the_limit_of_open_files_is_raised_or_named(monkeypatch):
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open_files(20):
+        shards.check_open_files(workers=0)
+        raised, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert raised == hard or raised > len(os.listdir("/dev/fd")) + 1000
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (60, 60))
+    with pytest.raises(UserError, match="allows 60 open files, and 64 workers need"):
+        shards.check_open_files(workers=64)
+
+
 @pytest.mark.parametrize(
     "examples, num_bytes, expected",
     [(1, 600, 1), (300, 2e5, 1), (1100, 6e5, 4), (50_000, 3e7, 12), (10**8, 6e10, 600)],
@@ -204,3 +249,48 @@ def test_a_replacement_that_was_killed_gives_the_old_data_back(tmp_path):
     (old / "metadata.json").write_text("old")
     with OutputDirectory(str(tmp_path / "out"), True):
         assert (tmp_path / "out" / "metadata.json").read_text() == "old"
+
+
+def test_what_was_finished_is_kept_when_its_name_is_taken(tmp_path):
+    target = tmp_path / "out"
+    with (
+        pytest.raises(UserError, match=r"exists already.* data set is (.*)") as error,
+        OutputDirectory(str(target), False) as output,
+    ):
+        Path(output.temporary, "train.tfrecord").write_text("x")
+        target.mkdir()
+        (target / "train.tfrecord").write_text("of another run")
+        output.publish()
+    finished = Path(str(error.value).rpartition(" ")[2])
+    assert finished.parent == tmp_path and TEMPORARY_MARK not in finished.name
+    assert [p.name for p in finished.iterdir()] == ["train.tfrecord"]
+    assert (target / "train.tfrecord").read_text() == "of another run"
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "metadata.json").write_text("old")
+    (tmp_path / "out").symlink_to("disk")
+    with OutputDirectory(str(tmp_path / "out"), True) as output:
+        Path(output.temporary, "metadata.json").write_text("new")
+        output.publish()
+    assert (tmp_path / "out").is_symlink() and not (tmp_path / "disk").is_symlink()
+    assert (tmp_path / "disk" / "metadata.json").read_text() == "new"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["disk", "out"]
+
+
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo, lambda p: p.symlink_to("/dev/null")])
+def test_what_is_no_directory_is_refused_and_stays(tmp_path, make):
+    make(tmp_path / "out")
+    before = os.lstat(tmp_path / "out")
+    with (
+        pytest.raises(UserError, match="is no directory"),
+        OutputDirectory(str(tmp_path / "out"), True),
+    ):
+        pass
+    assert os.path.samestat(before, os.lstat(tmp_path / "out"))
+
+
+def test_a_mount_point_is_refused_before_the_work():
+    with pytest.raises(UserError, match="mount point"), OutputDirectory("/proc", True):
+        pass
