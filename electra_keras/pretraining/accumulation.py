@@ -50,5 +50,7 @@ def accumulate(
             [tf.zeros(shape, dtype) for shape, dtype in gradient_shapes],
             tf.zeros([report_size]),
         ),
+        # Forward passes do not wait for each other: by default ten run ahead, and keep what they made.
+        parallel_iterations=1,
     )
     return gradients, report

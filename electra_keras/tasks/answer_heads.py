@@ -98,7 +98,10 @@ class ElectraAnswerHead(keras.layers.Layer):
                 return tf.nn.log_softmax(ends)
 
             by_start = tf.map_fn(
-                of_start, tf.transpose(vectors, [1, 0, 2]), fn_output_signature=tf.float32
+                of_start,
+                tf.transpose(vectors, [1, 0, 2]),
+                fn_output_signature=tf.float32,
+                parallel_iterations=1,
             )
             return tf.transpose(by_start, [1, 0, 2])
 

@@ -247,6 +247,7 @@ class Trainer:
             width = model.report_size + len(_EXTRAS)
             reports = tf.TensorArray(tf.float32, size=count, element_shape=[width])
             for i in tf.range(count):
+                tf.autograph.experimental.set_loop_options(parallel_iterations=1)
                 per_replica = strategy.run(update, args=(next(iterator), stop_vote))
                 report = strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
                 reports = reports.write(i, report)

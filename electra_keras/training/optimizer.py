@@ -13,6 +13,8 @@ from electra_keras.training.schedules import WarmupPolynomialDecay
 # A variable whose path has one of these words is not decayed (D5.25: the original's "LayerNorm",
 # "layer_norm" and "bias"). Embedding tables are decayed.
 _NOT_DECAYED = ("layer_norm", "bias")
+# Nor does LAMB scale its update, nor that of a matrix that starts at 0: |variable| would keep it there.
+_NOT_SCALED = (*_NOT_DECAYED, "lora_up")
 
 
 MOMENTS = ("first_moment", "second_moment")
@@ -33,6 +35,8 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         variable -= learning_rate * update
     with m and v corrected for their bias except in "adam" (facts: original model/optimization.py), and
     in "lamb" with the update scaled by |variable| / |update| (You et al. 2019, arXiv 1904.00962).
+    Biases, LayerNorm (as in NVIDIA's LAMB for BERT) and LoRA's second matrices are not scaled: they
+    start at 0, and would only be changed by a small share of what they are.
 
     A step whose gradient norm is not finite changes neither weights nor moments. In float16 that is
     part of loss scaling: the scale is halved, and doubled after 2,000 good steps. It is decided on the
@@ -153,6 +157,10 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         """Whether weight decay applies to a variable, by its path."""
         return not any(word in variable.path for word in _NOT_DECAYED)
 
+    def is_scaled(self, variable: keras.Variable) -> bool:
+        """Whether LAMB scales a variable's update, by its path."""
+        return not any(word in variable.path for word in _NOT_SCALED)
+
     def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
         """Returns the loss to differentiate; `apply` takes the scale out again."""
         return loss * self.loss_scale if self.dynamic_loss_scale else loss
@@ -202,6 +210,7 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         variables = [variable.value for variable in trainable_variables]
         slots = [self._get_variable_index(variable) for variable in trainable_variables]
         decayed = [self.is_decayed(variable) for variable in trainable_variables]
+        scaled = [self.is_scaled(variable) for variable in trainable_variables]
         factors = [self.rate_factor(variable.path) for variable in trainable_variables]
 
         def update_all(
@@ -209,8 +218,8 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
             grads: list[tf.Tensor],
             scalars: dict[int, dict[str, tf.Tensor]],
         ) -> None:
-            for variable, gradient, slot, decay, factor, first in zip(
-                variables, grads, slots, decayed, factors, first_steps, strict=True
+            for variable, gradient, slot, decay, scale, factor, first in zip(
+                variables, grads, slots, decayed, scaled, factors, first_steps, strict=True
             ):
                 strategy.extended.update(
                     variable,
@@ -221,6 +230,7 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
                         self.second_moments[slot].value,
                         scalars[first],
                         self.decay_rate if decay else 0.0,
+                        scale,
                         factor,
                     ),
                     group=False,
@@ -243,6 +253,7 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         second_moment: tf.Variable,
         scalars: dict[str, tf.Tensor],
         decay_rate: float,
+        scaled: bool,
         rate_factor: float,
     ) -> None:
         """Updates one variable on one device."""
@@ -271,7 +282,8 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         m_hat = m / (1 - scalars["correction_1"])
         v_hat = v / (1 - scalars["correction_2"])
         update = m_hat / (tf.sqrt(v_hat) + self.epsilon) + decay_rate * variable
-        weight_norm, update_norm = tf.norm(variable), tf.norm(update)
-        trusted = (weight_norm > 0) & (update_norm > 0)
-        ratio = tf.where(trusted, tf.math.divide_no_nan(weight_norm, update_norm), 1.0)
-        variable.assign_sub(learning_rate * ratio * update)
+        if scaled:
+            weight_norm, update_norm = tf.norm(variable), tf.norm(update)
+            trusted = (weight_norm > 0) & (update_norm > 0)
+            update *= tf.where(trusted, tf.math.divide_no_nan(weight_norm, update_norm), 1.0)
+        variable.assign_sub(learning_rate * update)

@@ -315,3 +315,15 @@ def test_a_submission_needs_different_ids(tmp_path):
 def test_a_context_without_tokens_is_one_window():
     made = answers.make_windows(TOKENIZER, tf.constant(["who"]), tf.constant([""]), 16, 4, 8)
     assert made.count.numpy().tolist() == [1] and made.windows.tokens.numpy().max() == -1
+
+
+def test_the_head_looks_at_one_start_at_a_time():
+    """All at once take beam_size times the memory, and so would a loop that runs ahead."""
+    encoder = EncoderConfig(9, 8, 8, 1, 2, 8)
+    head = ElectraAnswerHead(encoder, beam_size=4)
+    batch = {name: tf.ones([2, 6], tf.int32) for name in ("input_ids", "segment_ids")}
+    batch["lengths"] = tf.constant([6, 4])
+    call = tf.function(lambda hidden: head(hidden, batch))
+    graph = call.get_concrete_function(tf.TensorSpec([2, 6, 8])).graph
+    loops = [op for op in graph.get_operations() if "While" in op.type]
+    assert [op.get_attr("parallel_iterations") for op in loops] == [1]

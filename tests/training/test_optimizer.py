@@ -39,7 +39,7 @@ def reference(values, gradients, algorithm, steps, rate=0.01, decay=0.1, clip=1.
                 epsilon = 1e-6 / np.sqrt(c2) if algorithm == "adamw" else 1e-6
                 update = (m[i] / c1) / (np.sqrt(v2[i] / c2) + epsilon)
             update = update + weight_decay * values[i]
-            if algorithm == "lamb":
+            if algorithm == "lamb" and weight_decay:  # the kernel, not the bias
                 update = update * np.linalg.norm(values[i]) / np.linalg.norm(update)
             values[i] = values[i] - rate * update
     return values
@@ -56,6 +56,23 @@ def test_update(algorithm):
         optimizer.apply([tf.constant(g * step, tf.float32) for g in gradients], ours)
     for value, wanted in zip(ours, expected, strict=True):
         np.testing.assert_allclose(value.numpy(), wanted, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("algorithm", ["adam", "adamw", "lamb"])
+@pytest.mark.parametrize("path", ["dense/bias", "layer_norm/beta", "output_dense/lora_up"])
+def test_what_starts_at_zero_is_trained(algorithm, path):
+    """A linear regression whose answer is a vector of 0.1; warm-up makes the first steps tiny."""
+    layer, name = path.split("/")
+    with keras.name_scope(layer):
+        variable = keras.Variable(np.zeros([4, 3], "float32"), name=name)
+    assert variable.path == path
+    schedule = WarmupPolynomialDecay(2e-3, train_steps=800, warmup_steps=200)
+    optimizer = ElectraOptimizer(schedule, algorithm)
+    optimizer.build([variable])
+    step = tf.function(lambda: optimizer.apply([variable.value - 0.1], [variable]))
+    for _ in range(800):
+        step()
+    np.testing.assert_allclose(variable.numpy(), 0.1, rtol=0.02)
 
 
 def test_what_is_decayed():
