@@ -88,15 +88,10 @@ class Trainer:
             return False
         self.step = state["step"]
         if "window" in state:  # otherwise it was converted, with its optimizer
-            window = np.array(state["window"])
-            if window.shape == self.window.shape:
-                self.window, self.window_steps = window, state["window_steps"]
+            if len(state["window"]) == len(self.window):
+                self.window[:], self.window_steps = state["window"], state["window_steps"]
             else:
-                logging.info(
-                    "this checkpoint is of another version, whose sums of the last %d steps cannot be "
-                    "read: the next logged metrics are of the steps from here on",
-                    state["window_steps"],
-                )
+                logging.info("saved by another version: the next log record begins at this step")
             self.best = state["best"]
             # Checkpoints of earlier versions have neither.
             self.stale_evaluations = state.get("stale_evaluations", 0)
