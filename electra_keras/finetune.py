@@ -257,8 +257,13 @@ def read_data(options: TaskOptions) -> tuple[Task, dict[str, list]]:
     if strangers:
         raise UsageError(f"--{min(strangers)} says nothing to --task={options.task}")
     train = family.read(options, "train")
-    task = family.of_data(options, train)
-    dev = family.read(options, "dev", task)
+    if options.dev_share is not None and family in registry.FAMILY_OPTIONS:
+        # What is known of a file does not depend on the share that is held out.
+        dev = family.read(options, "dev")
+        task = family.of_data(options, train, dev)
+    else:
+        task = family.of_data(options, train)
+        dev = family.read(options, "dev", task)
     for split, examples in (("train", train), ("dev", dev)):
         if not examples:
             raise UserError(f"--task={options.task} found no {split} examples")

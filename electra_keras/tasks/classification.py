@@ -12,7 +12,7 @@ from electra_keras.config import EncoderConfig, matches
 from electra_keras.console import UsageError, UserError
 from electra_keras.modeling.layers import DropoutNoise, dropout
 from electra_keras.tasks.class_weights import class_weights
-from electra_keras.tasks.data.examples import TextExample
+from electra_keras.tasks.data.examples import TextExample, count_labels
 from electra_keras.tasks.data.glue import GLUE_TASKS, STS_RANGE, write_submission
 from electra_keras.tasks.features import Features
 from electra_keras.tasks.interface import settings_from_json, settings_to_json
@@ -63,7 +63,7 @@ class ClassificationTask:
 
     @classmethod
     def read(cls, options: TaskOptions, split: str, task: Self | None = None) -> list[TextExample]:
-        """Reads the examples of a split; with a task, only its labels are allowed."""
+        """Reads the examples of a split; with a task, warns of labels that it does not know."""
         if options.task in GLUE_TASKS and (options.multi_label or options.regression):
             raise UsageError(
                 "--multi_label and --regression are for --task=classification: "
@@ -72,11 +72,18 @@ class ClassificationTask:
         return read_texts(options, split, task.labels if task and task.labels else None)
 
     @classmethod
-    def of_data(cls, options: TaskOptions, examples: Sequence[TextExample]) -> Self:
-        """Returns the task that training examples make: their labels are found in them.
+    def of_data(
+        cls,
+        options: TaskOptions,
+        examples: Sequence[TextExample],
+        held_out: Sequence[TextExample] = (),
+    ) -> Self:
+        """Returns the task that training examples make: their labels are found in them, and in those
+        that are held out of their file.
 
         Raises:
             UsageError: fewer than two classes.
+            UserError: a label that the GLUE task does not have.
         """
         name = options.task
         kind = "multi_label" if options.multi_label else "single_label"
@@ -91,9 +98,14 @@ class ClassificationTask:
                 raise UsageError(f"all training examples have the same number, {label_range[0]}")
         elif name in GLUE_TASKS:
             labels = GLUE_TASKS[name].labels
+            strange = set(count_labels([*examples, *held_out])) - set(labels)
+            if strange:
+                raise UserError(
+                    f"{name} has no label {min(strange)!r}, only {', '.join(labels)}; for labels of "
+                    "your own give --task=classification"
+                )
         else:
-            found = [e.label if isinstance(e.label, tuple) else (e.label,) for e in examples]
-            labels = tuple(sorted({label for names in found for label in names}))
+            labels = tuple(count_labels([*examples, *held_out]))
             if len(labels) < (1 if kind == "multi_label" else 2):
                 raise UsageError(f"the training examples have only the label {labels}")
         metrics = (
@@ -197,6 +209,8 @@ class ClassificationTask:
     ) -> dict[str, np.ndarray]:
         """Returns the arrays of examples: inputs, and `labels` where all examples have one.
 
+        Labels that the task does not know have the ids, or columns, behind those of the task's.
+
         Raises:
             UserError: single texts where the task is of pairs, or the reverse.
         """
@@ -216,16 +230,21 @@ class ClassificationTask:
             for name, parts in zip(names, zip(*chunks, strict=True), strict=True)
         }
         if all(example.label is not None for example in examples):
-            features["labels"] = np.array([self._target(example) for example in examples])
+            features["labels"] = self._targets(examples)
         return features
 
-    def _target(self, example: TextExample) -> np.ndarray:
+    def _targets(self, examples: Sequence[TextExample]) -> np.ndarray:
         if self.kind == "regression":
             low, high = self.label_range
-            return np.float32((example.label - low) / (high - low))
-        if self.kind == "multi_label":
-            return np.float32([label in example.label for label in self.labels])
-        return np.int32(self.labels.index(example.label))
+            return np.float32([(example.label - low) / (high - low) for example in examples])
+        unknown = [name for name in count_labels(examples) if name not in self.labels]
+        ids = {name: number for number, name in enumerate((*self.labels, *unknown))}
+        if self.kind == "single_label":
+            return np.array([ids[example.label] for example in examples], np.int32)
+        targets = np.zeros((len(examples), len(ids)), np.float32)
+        for row, example in zip(targets, examples, strict=True):
+            row[[ids[name] for name in example.label]] = 1
+        return targets
 
     # --- outputs --------------------------------------------------------------------------------
 
@@ -263,16 +282,24 @@ class ClassificationTask:
     def evaluate(
         self, outputs: np.ndarray, features: Features, examples: Sequence[TextExample]
     ) -> dict[str, float]:
-        """Returns the task's metrics, the loss too, from outputs [n, classes]."""
+        """Returns the task's metrics, and the loss, from outputs [n, classes].
+
+        A label that the task does not know is an error of the model, as in scikit-learn's figures; the
+        loss is that of the known ones.
+        """
         labels = features["labels"]
-        losses = element_loss(self.kind, tf.constant(outputs), tf.constant(labels))
         predicted, gold = self.scores(outputs.astype(np.float64)), labels
         if self.kind == "single_label":
             predicted = predicted.argmax(axis=1)
+            known = labels < len(self.labels)
+            labels, outputs = labels[known], outputs[known]
         elif self.kind == "multi_label":
-            predicted, gold = predicted > 0.5, gold > 0.5
+            labels = labels[:, : len(self.labels)]
+            unknown = gold.shape[1] - labels.shape[1]
+            predicted, gold = np.pad(predicted > 0.5, [(0, 0), (0, unknown)]), gold > 0.5
         metrics = {name: METRICS[name](gold, predicted) for name in self.metrics}
-        return metrics | {"loss": float(np.mean(losses))}
+        losses = element_loss(self.kind, tf.constant(outputs), tf.constant(labels))
+        return metrics | {"loss": float(np.mean(losses)) if len(labels) else float("nan")}
 
     def failed(
         self, outputs: np.ndarray, features: Features, examples: Sequence[TextExample]

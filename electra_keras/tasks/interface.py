@@ -44,11 +44,15 @@ class Task(Protocol):
 
     @classmethod
     def read(cls, options: TaskOptions, split: str, task: Self | None = None) -> list[Any]:
-        """Reads the examples of "train" or "dev"; with a task, only its labels are allowed."""
+        """Reads the examples of "train" or "dev"; with a task, warns of labels that it lacks."""
 
     @classmethod
     def of_data(cls, options: TaskOptions, examples: Sequence[Any]) -> Self:
-        """Returns the task that training examples make."""
+        """Returns the task that training examples make.
+
+        Those of this library also take `held_out`, examples of the same file that --dev_share takes
+        out of it: the task knows their labels, too.
+        """
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Self:

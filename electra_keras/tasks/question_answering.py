@@ -22,6 +22,7 @@ from electra_keras.tasks.data.question_answering import (
     article,
     gold_articles,
     read_questions,
+    scored_questions,
     training_questions,
 )
 from electra_keras.tasks.features import Features
@@ -78,27 +79,22 @@ class QuestionAnsweringTask:
     def read(
         cls, options: TaskOptions, split: str, task: Self | None = None
     ) -> list[QuestionExample]:
-        """Reads a SQuAD or MRQA file; the questions of an article are not parted.
-
-        With a task that knows no impossible questions, these are left out, with a warning.
+        """Reads a file of questions; those of an article are not parted; of dev questions, those that
+        can be scored (`scored_questions`).
         """
         examples = read_split(options, split, EXTENSIONS, read_questions, article)
-        if task is not None and not task.has_impossible:
-            answerable = [example for example in examples if not example.is_impossible]
-            if len(answerable) < len(examples):
-                logging.warning(
-                    "%d of %d %s questions have no answer and are left out: the model was trained "
-                    "without such",
-                    len(examples) - len(answerable), len(examples), split,
-                )  # fmt: skip
-            examples = answerable
-        if split == "dev" and not any(e.gold or e.is_impossible for e in examples):
-            raise UserError("the dev questions have no answers to compare with")
+        if split == "dev":
+            return scored_questions(examples, task is None or task.has_impossible)
         return examples
 
     @classmethod
-    def of_data(cls, options: TaskOptions, examples: Sequence[QuestionExample]) -> Self:
-        """Returns the task that training examples make.
+    def of_data(
+        cls,
+        options: TaskOptions,
+        examples: Sequence[QuestionExample],
+        held_out: Sequence[QuestionExample] = (),
+    ) -> Self:
+        """Returns the task that training examples make, with those that are held out of their file.
 
         Raises:
             UsageError: lengths that leave no room for the context.
@@ -114,7 +110,7 @@ class QuestionAnsweringTask:
             threshold = _ELECTRA_THRESHOLD if options.answer_head == "electra" else 0.0
         return cls(
             name=FAMILY,
-            has_impossible=any(example.is_impossible for example in examples),
+            has_impossible=any(example.is_impossible for example in [*examples, *held_out]),
             answer_head=options.answer_head,
             max_seq_length=length,
             stride=options.stride or 128,
@@ -331,15 +327,21 @@ class QuestionAnsweringTask:
     def evaluate(
         self, outputs: Features, features: Features, examples: Sequence[QuestionExample]
     ) -> dict[str, float]:
-        """Returns the official scripts' figures, in percent; see metrics/squad.py."""
+        """Returns the official scripts' figures, in percent; see metrics/squad.py.
+
+        Where some of the examples have no answer they are SQuAD 2.0's, also of a model that knows no
+        such questions and answers them all.
+        """
         rows = self.predictions(outputs, features, examples)
         texts = {
             example.id: row["best"][0]["text"] if row["best"] else ""
             for example, row in zip(examples, rows, strict=True)
         }
-        if not self.has_impossible:
-            scored = [example for example in examples if example.gold]
-            metrics = evaluate_v1(gold_articles(scored), texts)
+        if not self.has_impossible and all(example.gold for example in examples):
+            metrics = evaluate_v1(gold_articles(examples), texts)
+        elif not self.has_impossible:
+            metrics = evaluate_v2(gold_articles(examples), texts)
+            metrics["exact_match"] = metrics["exact"]  # its name among this task's metrics
         else:
             odds = {e.id: row["null_odds"] for e, row in zip(examples, rows, strict=True)}
             metrics = evaluate_v2(gold_articles(examples), texts, odds, self.null_threshold)
@@ -350,13 +352,13 @@ class QuestionAnsweringTask:
     ) -> bool:
         """Whether no question is answered right although some have an answer."""
         metrics = self.evaluate(outputs, features, examples)
-        f1 = metrics.get("HasAns_f1", metrics["f1"]) if self.has_impossible else metrics["f1"]
+        f1 = metrics.get("HasAns_f1", metrics["f1"])
         return f1 == 0 and any(example.gold for example in examples)
 
     # --- prediction's files ---------------------------------------------------------------------
 
     def read_inputs(self, options: InputOptions) -> list[QuestionExample]:
-        """Reads a SQuAD or MRQA file, or JSON lines of `question` and `context`."""
+        """Reads a file of questions; answers need not be there."""
         return read_questions_to_answer(options)
 
     def write_submission(

@@ -12,9 +12,9 @@ from electra_keras.tasks.data.examples import (
     TextExample,
     hold_out,
 )
-from electra_keras.tasks.data.files import find_split, parse_json, read_lines
+from electra_keras.tasks.data.files import find_split, read_lines
 from electra_keras.tasks.data.glue import GLUE_TASKS, read_glue
-from electra_keras.tasks.data.question_answering import read_mrqa, read_squad
+from electra_keras.tasks.data.question_answering import read_questions
 from electra_keras.tasks.data.tables import EXTENSIONS, TableFormat, read_table
 from electra_keras.tasks.options import InputOptions, TaskOptions
 
@@ -178,31 +178,11 @@ def _names(columns: str) -> tuple[str, ...]:
 
 
 def read_questions_to_answer(options: InputOptions) -> list[QuestionExample]:
-    """Reads SQuAD (.json), MRQA (lines with `qas`), or JSON lines of `question` and `context`."""
-    path = input_path(options)
+    """Reads SQuAD (.json), or lines: MRQA's (with `qas`), or of `question` and `context`."""
     if options.input_format in ("tsv", "csv"):
         raise UsageError(f"--input_format={options.input_format} is for texts to classify")
-    if _ending(options) == ".json":
-        return read_squad(path)
-    lines = [(number, text) for number, text in read_lines(path) if text.strip()]
-    rows = [parse_json(text, input_name(options), number) for number, text in lines]
-    if rows and isinstance(rows[-1], dict) and "qas" in rows[-1]:
-        return read_mrqa(path, lines)
-    if rows and isinstance(rows[0], dict) and "data" in rows[0]:
-        raise UsageError(
-            f"{input_name(options)}: SQuAD's format is read from a file named .json, or with "
-            "--input_format=json"
-        )
-    examples = []
-    for (number, _), row in zip(lines, rows, strict=True):
-        where = f"{input_name(options)}, line {number}"
-        texts = [row.get(key) if isinstance(row, dict) else None for key in ("question", "context")]
-        if not all(isinstance(text, str) for text in texts):
-            raise UserError(f"{where}: expected an object with the texts 'question' and 'context'")
-        identity = row.get("id")
-        identity = str(len(examples) if identity is None else identity)
-        examples.append(QuestionExample(identity, *texts))
-    return examples
+    by_line = _ending(options) != ".json"
+    return read_questions(input_path(options), by_line, input_name(options), to_answer=True)
 
 
 # --- Texts to tag ---------------------------------------------------------------------------------

@@ -64,13 +64,19 @@ class TaggingTask:
         return read_split(options, split, EXTENSIONS, read, lambda sentence: sentence.id)
 
     @classmethod
-    def of_data(cls, options: TaskOptions, examples: Sequence[TaggedSentence]) -> Self:
-        """Returns the task that training sentences make: their tags are found in them.
+    def of_data(
+        cls,
+        options: TaskOptions,
+        examples: Sequence[TaggedSentence],
+        held_out: Sequence[TaggedSentence] = (),
+    ) -> Self:
+        """Returns the task that training sentences make: their tags are found in them, and in those
+        that are held out of their file.
 
         Raises:
             UsageError: they have no other tag than O.
         """
-        labels = tag_labels(examples)
+        labels = tag_labels([*examples, *held_out])
         if len(labels) < 2:
             raise UsageError("the training sentences have no tag but O; see --tag_column")
         if options.tag_scheme == "BIOES":

@@ -1,6 +1,8 @@
 """Answers: targets and offsets on hostile text, the choice over windows, both heads."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -283,18 +285,48 @@ def squad_file(path, *questions):
     return str(path)
 
 
-def test_a_model_without_impossible_questions_is_not_scored_on_them(tmp_path, caplog):
-    """As SQuAD 1.1's model on 2.0; evaluate_v1 has no figure for them."""
+def test_no_dev_question_vanishes_from_a_score(tmp_path, caplog):
+    """The figures of evaluate-v2.0.py: a model without impossible questions answers them all."""
     task = make_task()
-    dev = squad_file(tmp_path / "dev.json", "b", None, "b")
+    assert not task.has_impossible
+    dev = squad_file(tmp_path / "dev.json", "b", None, "b", None)
     options = TaskOptions(task="question_answering", dev_file=dev)
     with caplog.at_level("WARNING"):
         examples = QuestionAnsweringTask.read(options, "dev", task)
-    assert [example.id for example in examples] == ["0", "2"]
-    assert "1 of 3 dev questions have no answer and are left out" in caplog.text
-    squad_file(tmp_path / "dev.json", None)
+    assert [example.id for example in examples] == ["0", "1", "2", "3"]
+    assert "2 of 4 dev questions have no answer, which counts as an error" in caplog.text
+    features = task.features(examples, TOKENIZER)
+    position = np.full(4, features["tokens"][0].tolist().index(1))
+    outputs = perfect_outputs(features | {"start_positions": position, "end_positions": position})
+    metrics = task.evaluate(outputs, features, examples)
+    assert {row["answer"] for row in task.predictions(outputs, features, examples)} == {"b"}
+    assert metrics["exact_match"] == metrics["exact"] == metrics["f1"] == 50.0
+    assert (metrics["NoAns_exact"], metrics["HasAns_exact"], metrics["total"]) == (0.0, 100.0, 4)
+    assert set(task.metrics) <= set(metrics)
+    assert not task.failed(outputs, features, examples)
+
+
+def test_what_cannot_be_scored_is_counted(tmp_path, caplog):
+    document = json.loads(Path(squad_file(tmp_path / "dev.json", "b", "b")).read_text())
+    qas = document["data"][0]["paragraphs"][0]["qas"]
+    del qas[1]["answers"]
+    (tmp_path / "dev.json").write_text(json.dumps(document))
+    options = TaskOptions(task="question_answering", dev_file=str(tmp_path / "dev.json"))
+    with caplog.at_level("WARNING"):
+        assert len(QuestionAnsweringTask.read(options, "dev", make_task())) == 1
+    assert "1 of 2 dev questions are left out of the score: nothing is said" in caplog.text
+    del qas[0]["answers"]
+    (tmp_path / "dev.json").write_text(json.dumps(document))
     with pytest.raises(UserError, match="no answers to compare with"):
-        QuestionAnsweringTask.read(options, "dev", task)
+        QuestionAnsweringTask.read(options, "dev", make_task())
+
+
+def test_impossible_questions_that_are_held_out_belong_to_the_task(tmp_path):
+    options = TaskOptions(task="question_answering", train_file=str(tmp_path / "x"))
+    possible, impossible = QuestionExample("0", "who", "a"), QuestionExample("1", "?", "a")
+    impossible = dataclasses.replace(impossible, is_impossible=True)
+    assert not QuestionAnsweringTask.of_data(options, [possible]).has_impossible
+    assert QuestionAnsweringTask.of_data(options, [possible], [impossible]).has_impossible
 
 
 def test_training_needs_an_answer_to_learn_from():

@@ -118,6 +118,20 @@ def test_predictions_of_lines_and_tables(finetuned, data, tmp_path):
     assert np.mean([a == b for a, b in zip(gold, found, strict=True)]) == pytest.approx(best)
 
 
+def test_a_label_that_only_the_dev_file_has_is_an_error_of_the_model(finetuned, tmp_path):
+    labels = ["good", "ugly", "good", "bad"]
+    dev = tmp_path / "dev.jsonl"
+    dev.write_text(
+        "".join(json.dumps({"text": "word7", "label": label}) + "\n" for label in labels)
+    )
+    code, stdout, stderr = runs.run(
+        "electra_keras.evaluate", f"--model_dir={finetuned}", f"--dev_file={dev}", "--json"
+    )
+    assert code == 0, stderr
+    assert json.loads(stdout)["accuracy"] == 0.5
+    assert stderr.count("'ugly' (1)") == 1
+
+
 def test_bad_input_is_one_line(finetuned, pretrained, data, tmp_path):
     def error(*flags):
         args = dict(
@@ -134,9 +148,9 @@ def test_bad_input_is_one_line(finetuned, pretrained, data, tmp_path):
     code, line = error("--max_seq_length=17")
     assert code == 2 and "--max_seq_length=17 is more than the model's 16 positions" in line
     dev = tmp_path / "dev.jsonl"
-    dev.write_text('{"text": "word1", "label": "good"}\n{"text": "word1", "label": "ugly"}\n')
+    dev.write_text('{"text": "word1", "label": "ugly"}\n')
     code, line = error(f"--dev_file={dev}")
-    assert code == 1 and "line 2: unknown label 'ugly'" in line
+    assert code == 1 and "no label is one of the model's, as 'ugly'" in line
     code, line = runs.error_of("electra_keras.predict", f"--model_dir={pretrained}")
     assert code == 1 and "is not fine-tuned" in line
     assert not (tmp_path / "run").exists()

@@ -143,9 +143,12 @@ def test_bad_squad_json(tmp_path):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"question": "Which?"}, r"article 1: 'id' is missing"),
+        ({"question": "Which?"}, r"article 1, question 2: 'id' is missing"),
         ({"id": "q7"}, r"question q7: 'question' is missing"),
-        ({"id": 7, "question": "Which?"}, r"article 1: 'id' should be a text"),
+        ({"id": None, "question": "?"}, r"article 1, question 2: 'id' is missing"),
+        ({"id": True, "question": "?"}, r"article 1, question 2: 'id' should be a text"),
+        ({"id": [7], "question": "?"}, r"article 1, question 2: 'id' should be a text"),
+        ({"id": 7}, r"question 7: 'question' is missing"),
         ({"id": "q7", "question": "?", "answers": {}}, r"question q7: 'answers' should be a list"),
         (
             {"id": "q7", "question": "?", "answers": [{"text": "x"}]},
@@ -221,14 +224,15 @@ def test_mrqa_answers_that_are_not_at_their_offset(tmp_path, caplog):
     ("qa", "message"),
     [
         ({"qid": "a"}, r"line 2, question a: 'question' is missing"),
-        ({"question": "?"}, r"line 2: 'qid' is missing"),
+        ({"question": "?"}, r"line 2, question 1: 'qid' is missing"),
+        ({"qid": {}, "question": "?"}, r"line 2, question 1: 'qid' should be a text"),
         (
             mrqa_question([("x", [[3]])], []),
             r"'char_spans' should hold pairs of offsets, not \[3\]",
         ),
         (mrqa_question([("x", [[-1, 3]])], []), r"pairs of offsets, not \[-1, 3\]"),
         (mrqa_question([("x", 3)], []), r"'char_spans' should be a list"),
-        (mrqa_question([], [1]), r"'answers' should be a list of texts"),
+        (mrqa_question([], [[1]]), r"'answers' should be a list of texts"),
     ],
 )
 def test_bad_mrqa_questions(tmp_path, qa, message):
@@ -279,3 +283,116 @@ def test_finding_squad_files(tmp_path):
         (tmp_path / name).touch()
     assert find_split(str(tmp_path), "train", EXTENSIONS) == str(tmp_path / "train-v1.1.json")
     assert find_split(str(tmp_path), "dev", EXTENSIONS) == str(tmp_path / "dev-v2.0.json")
+
+
+# --- Whether there is an answer is said twice, or not at all -------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "impossible", "warning"),
+    [
+        ({"answers": []}, True, "1 of 2 questions have an empty list of answers, and no is_imp"),
+        ({"answers": [], "is_impossible": None}, True, "and no is_impossible"),
+        ({"answers": {"text": [], "answer_start": []}}, True, "and no is_impossible"),
+        ({"answers": [], "is_impossible": False}, True, "are marked as answerable, but have an"),
+        ({"answers": [], "is_impossible": True}, True, ""),
+        ({"answers": None, "is_impossible": True}, True, ""),
+        ({"is_impossible": True}, True, ""),
+        ({"is_impossible": False}, False, ""),
+        ({"answers": None}, False, ""),
+        ({}, False, ""),
+        (
+            {"answers": [{"text": "new", "answer_start": 43}], "is_impossible": True},
+            False,
+            "are marked is_impossible, but have answers",
+        ),
+        ({"answers": [{"text": "", "answer_start": -1}], "is_impossible": True}, True, ""),
+    ],
+)
+def test_the_list_of_answers_decides(tmp_path, caplog, fields, impossible, warning):
+    odd = {"id": "odd", "question": "Which?", **fields}
+    with caplog.at_level("WARNING"):
+        examples = read_questions(squad_file(tmp_path, question([("1990", 22)], "good"), odd))
+    assert [example.is_impossible for example in examples] == [False, impossible]
+    said = [record.getMessage() for record in caplog.records if "list decides" in record.message]
+    assert len(said) == bool(warning)
+    if warning:
+        assert warning in said[0] and said[0].endswith("the first is question odd")
+    assert len(training_questions(examples)) == 1 + bool(impossible or fields.get("answers"))
+
+
+def test_what_is_not_trained_on_has_a_reason(tmp_path, caplog):
+    path = squad_file(
+        tmp_path,
+        question([("1990", 22)], "good"),
+        question([("Paris", 3)], "lost"),
+        {"id": "bare", "question": "?"},
+    )
+    with caplog.at_level("WARNING"):
+        assert len(training_questions(read_questions(path))) == 1
+    assert "1 of 3 questions are not trained on: their answer is not found" in caplog.text
+    assert "1 of 3 questions are not trained on: nothing is said of their answers" in caplog.text
+
+
+def test_numbers_and_nulls_of_annotation_tools(tmp_path):
+    path = tmp_path / "x.json"
+    qa = {"id": 51870, "question": "When?", "answers": [{"text": 1990, "answer_start": 22}]}
+    other = {"id": 1.5, "question": "?", "answers": None, "is_impossible": None}
+    data = [{"title": None, "paragraphs": [{"context": CONTEXT, "qas": [qa, other]}]}]
+    path.write_text(json.dumps({"data": data}))
+    first, second = read_questions(str(path))
+    assert (first.id, first.answers, first.gold) == ("51870", (("1990", 22),), ("1990",))
+    assert (first.title, second.id, second.gold) == ("", "1.5", ())
+    lines = [mrqa_question([(1990, [[22, 25]])], [1990, "the year"], identity=7)]
+    (example,) = read_questions(mrqa_file(tmp_path, *lines))
+    assert (example.id, example.answers) == ("7", (("1990", 22),))
+    assert example.gold == ("1990", "the year")
+
+
+# --- A question a line, as the `datasets` package writes SQuAD -----------------------------------
+
+
+def flat(identity="a", texts=("1990",), starts=(22,), **others):
+    answers = {"text": list(texts), "answer_start": list(starts)}
+    return {"id": identity, "title": "Cafés", "context": CONTEXT, "question": "When?",
+            "answers": answers, **others}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.jsonl.gz"])
+@pytest.mark.parametrize("form", ["lines", "list", "data"])
+def test_flat_questions(tmp_path, name, form):
+    rows = [flat(), flat(7, (), ()), flat(None, ("Łódź", "1990"), (5, 31))]
+    if form == "data" and "jsonl" in name:
+        return  # SQuAD's own is no list of lines
+    text = {
+        "lines": lambda: "\n".join(map(json.dumps, rows)) + "\n",
+        "list": lambda: json.dumps(rows, indent=1),
+        "data": lambda: json.dumps({"version": "x", "data": rows}),
+    }[form]().encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    first, second, third = read_questions(str(tmp_path / name))
+    assert first == QuestionExample(
+        "a", "When?", CONTEXT, (("1990", 22),), ("1990",), title="Cafés"
+    )
+    assert (second.id, second.is_impossible) == ("7", True)
+    assert (third.id, third.answers) == ("2", (("Łódź", 5), ("1990", 31)))
+
+
+def test_bad_flat_questions(tmp_path):
+    path = tmp_path / "x.jsonl"
+    for row, message in (
+        (flat(starts=(1, 2)), r"question a: 1 texts of answers, but 2 of 'answer_start'"),
+        ({"question": "?"}, r"x\.jsonl, line 1: 'context' is missing"),
+        (flat(question=None), r"question a: 'question' is missing"),
+        (flat(answers="1990"), r"question a: 'answers' should be a list"),
+        ([1], r"x\.jsonl, item 1: expected a JSON object with 'context'"),
+    ):
+        path.write_text(json.dumps(row) + "\n")
+        with pytest.raises(UserError, match=message):
+            read_questions(str(path))
+    path.write_text(json.dumps({"data": []}) + "\n")
+    with pytest.raises(UsageError, match=r"named \.json, or with --input_format=json"):
+        read_questions(str(path))
+    (tmp_path / "x.json").write_text('{"a": 1}\n{"a": \n')
+    with pytest.raises(UserError, match=r"x\.json, line 2, column 1: bad JSON: Extra data"):
+        read_questions(str(tmp_path / "x.json"))

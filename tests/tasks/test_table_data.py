@@ -101,6 +101,15 @@ def test_labels_found_are_sorted_and_counted(tmp_path):
     assert list(counts.items()) == [("maybe", 1), ("no", 2), ("yes", 1)]
 
 
+def test_integer_labels_are_in_the_order_of_numbers(tmp_path):
+    lines = [json.dumps({"text": "t", "label": label}) for label in [10, 2, 0, 11, -1, 1, "01"]]
+    path = write(tmp_path, "x.jsonl", "\n".join(lines))
+    examples = read_table(path, LABELLED)
+    assert list(count_labels(examples)) == ["-1", "0", "01", "1", "2", "10", "11"]
+    others = [*examples, TextExample("x", "t", None, "good")]
+    assert list(count_labels(others)) == ["-1", "0", "01", "1", "10", "11", "2", "good"]
+
+
 def test_multi_label(tmp_path):
     table = TableFormat(("text",), "label", multi_label=True, label_separator="|")
     path = write(tmp_path, "x.tsv", 'text\tlabel\na\tx|y\nb\t\nc\t["z", "x"]\nd\t y |y|\n')
@@ -225,11 +234,27 @@ def test_bad_files(tmp_path, name, content, table, message):
 
 
 @pytest.mark.parametrize("table", [LABELLED, MULTI])
-def test_unknown_labels(tmp_path, table):
+def test_unknown_labels_are_named_and_counted_once(tmp_path, caplog, table):
+    path = write(tmp_path, "x.tsv", "text\tlabel\na\tx\nb\tz\nc\ty\nd\tz\n")
+    with caplog.at_level("WARNING"):
+        read_table(path, table, labels=["x", "y", "z"])
+    assert not caplog.text
+    with caplog.at_level("WARNING"):
+        assert len(read_table(path, table, labels=["x", "y"])) == 4
+    (record,) = caplog.records
+    assert record.getMessage().endswith(
+        "x.tsv: 2 of 4 rows have a label that the model does not know, which counts as its error: "
+        "'z' (2)"
+    )
+
+
+@pytest.mark.parametrize("table", [LABELLED, MULTI])
+def test_labels_that_are_all_unknown_are_another_columns(tmp_path, table):
     path = write(tmp_path, "x.tsv", "text\tlabel\na\tx\nb\tz\n")
-    read_table(path, table, labels=["x", "y", "z"])
-    with pytest.raises(UserError, match=r"line 3: unknown label 'z'; the labels are x, y$"):
-        read_table(path, table, labels=["x", "y"])
+    with pytest.raises(
+        UserError, match=r"x\.tsv: no label is one of the model's, as 'x'; the labels"
+    ):
+        read_table(path, table, labels=["a", "b"])
 
 
 def test_unreadable_files(tmp_path):

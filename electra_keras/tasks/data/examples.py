@@ -2,13 +2,17 @@
 
 import dataclasses
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
+
+from absl import logging
 
 from electra_keras.console import UsageError
 
 Example = TypeVar("Example")
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +63,10 @@ class TaggedSentence:
 
 
 def count_labels(examples: Sequence[TextExample]) -> dict[str, int]:
-    """Returns the class names found in the examples, sorted, and how many examples have each.
+    """Returns the class names found in the examples, in order, and how many examples have each.
 
     In a multi-label task an example counts for each of its names. The keys, in this order, are the
-    list of labels of a task that brings none.
+    list of labels of a task that brings none: by number where all are integers, else as texts.
     """
     counts: Counter[str] = Counter()
     for example in examples:
@@ -70,7 +74,37 @@ def count_labels(examples: Sequence[TextExample]) -> dict[str, int]:
             counts[example.label] += 1
         elif isinstance(example.label, tuple):
             counts.update(example.label)
-    return dict(sorted(counts.items()))
+    are_numbers = all(_INTEGER.fullmatch(name) for name in counts)
+    order = (lambda name: (int(name), name)) if are_numbers else None
+    return {name: counts[name] for name in sorted(counts, key=order)}
+
+
+def warn_of_unknown_labels(
+    path: str, unknown: Mapping[str, int], found: int, what: str = "rows have a label"
+) -> None:
+    """Says which labels of a file to evaluate on the model does not know, in one warning.
+
+    They stay in the scores as errors of the model, as in those of scikit-learn and conlleval.
+
+    Args:
+        path: of the file.
+        unknown: label -> how many rows have it.
+        found: the rows in all.
+        what: has an unknown label.
+    """
+    if not unknown:
+        return
+    some = ", ".join(f"{label!r} ({count})" for label, count in list(unknown.items())[:10])
+    some += ", ..." if len(unknown) > 10 else ""
+    total = sum(unknown.values())
+    logging.warning(
+        "%s: %d of %d %s that the model does not know, which counts as its error: %s",
+        path,
+        total,
+        found,
+        what,
+        some,
+    )
 
 
 def hold_out(

@@ -9,13 +9,14 @@ import csv
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from absl import logging
 
 from electra_keras.console import UsageError, UserError
-from electra_keras.tasks.data.examples import TextExample
+from electra_keras.tasks.data.examples import TextExample, warn_of_unknown_labels
 from electra_keras.tasks.data.files import parse_json, read_lines
 
 EXTENSIONS = (".tsv", ".csv", ".jsonl")
@@ -75,7 +76,8 @@ def read_table(
 
     Args:
         path: ends in .tsv, .csv or .jsonl, or one of them and .gz.
-        labels: the names that are allowed; None: whatever is there (see `examples.count_labels`).
+        labels: the names that a model knows, of which others are warned of; None: whatever is there
+            (see `examples.count_labels`).
 
     Returns:
         An example for every row. Texts are as they stand in the file, but for line ends within
@@ -86,8 +88,11 @@ def read_table(
     Raises:
         UsageError: the name of the file ends in something else.
         UserError: the file cannot be read or holds no row; a row is bad; the message names its line.
+            None of the labels is known.
     """
     examples, empty = [], []
+    unknown: Counter[str] = Counter()
+    strangers = 0
     rows = _json_rows if _extension(path, table) == ".jsonl" else _text_rows
     for line, row in rows(path, table):
         where = f"{path}, line {line}"
@@ -96,7 +101,12 @@ def read_table(
             empty.append(line)
         label, identity = None, str(len(examples))
         if table.label_column is not None:
-            label = _label(row[table.label_column], table, labels, path, line)
+            label = _label(row[table.label_column], table, path, line)
+            if labels is not None:
+                names = label if isinstance(label, tuple) else (label,)
+                strange = [name for name in names if name not in labels]
+                unknown.update(strange)
+                strangers += len(strange) == len(names) > 0
         if table.id_column is not None:
             identity = _name(row[table.id_column], f"{where}: the id")
         examples.append(
@@ -104,6 +114,13 @@ def read_table(
         )
     if not examples:
         raise UserError(f"{path} holds no examples")
+    if unknown:
+        if strangers == sum(example.label != () for example in examples):
+            some = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+            raise UserError(
+                f"{path}: no label is one of the model's, as {min(unknown)!r}; the labels are {some}"
+            )
+        warn_of_unknown_labels(path, unknown, len(examples), "rows have a label")
     if empty:
         logging.warning(
             "%s: %d of %d rows have an empty text, the first on line %d",
@@ -213,9 +230,7 @@ def _name(value: Any, what: str) -> str:
     return value.strip()
 
 
-def _label(
-    value: Any, table: TableFormat, labels: Sequence[str] | None, path: str, line: int
-) -> str | float | tuple[str, ...]:
+def _label(value: Any, table: TableFormat, path: str, line: int) -> str | float | tuple[str, ...]:
     where = f"{path}, line {line}"
     if table.regression:
         return _number(value, where)
@@ -228,10 +243,6 @@ def _label(
             value = [name for name in value.split(table.label_separator) if name.strip()]
         values = value if isinstance(value, list) else [value]
         names = [_name(value, f"{where}: a label") for value in values]
-    for name in names:
-        if labels is not None and name not in labels:
-            known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
-            raise UserError(f"{where}: unknown label {name!r}; the labels are {known}")
     return tuple(dict.fromkeys(names)) if table.multi_label else names[0]
 
 
