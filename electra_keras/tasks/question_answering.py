@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from electra_keras.config import EncoderConfig, matches
 from electra_keras.console import ProgressLine, UsageError, UserError
