@@ -13,8 +13,9 @@ from electra_keras.console import UserError
 
 # Longer lines come in pieces, so that a file without line ends does not fill the memory.
 MAX_LINE_BYTES = 1 << 16
-# First bytes of characters that str.strip() removes and bytes.strip() does not.
-_MAYBE_BLANK = frozenset(b"\x1c\x1d\x1e\x1f\xc2\xe1\xe2\xe3")
+# First bytes of characters that str.strip() removes and bytes.strip() does not, and of the byte order
+# mark, which files that were joined have in the middle.
+_MAYBE_BLANK = frozenset(b"\x1c\x1d\x1e\x1f\xc2\xe1\xe2\xe3\xef")
 
 
 class TextError(UserError):
@@ -51,11 +52,13 @@ def is_gzip(path: str) -> bool:
 
 
 def is_blank(line: bytes) -> bool:
-    """Tells whether nothing but white space, Unicode's included, stands in a line."""
+    """Tells whether nothing but white space, Unicode's included, or byte order marks is in a line."""
     line = line.strip()
     if not line:
         return True
-    return line[0] in _MAYBE_BLANK and not line.decode("utf-8", "replace").strip()
+    if line[0] not in _MAYBE_BLANK:
+        return False
+    return not line.decode("utf-8", "replace").replace("\ufeff", "").strip()
 
 
 @dataclasses.dataclass(frozen=True)

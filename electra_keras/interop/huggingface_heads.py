@@ -20,10 +20,10 @@ from electra_keras.interop.tensors import Tensors
 from electra_keras.interop.weights import TaskHead
 from electra_keras.tasks.classification import ClassificationTask
 from electra_keras.tasks.interface import Task
-from electra_keras.tasks.metrics.tagging import chunks
 from electra_keras.tasks.options import TaskOptions
 from electra_keras.tasks.question_answering import QuestionAnsweringTask
 from electra_keras.tasks.registry import FAMILIES
+from electra_keras.tasks.schemes import PLAIN, is_tag
 from electra_keras.tasks.tagging import TaggingTask
 
 # A key of ours in config.json: what a task is beyond its labels, for which transformers has no place.
@@ -99,19 +99,22 @@ def _read_tagging(
 ) -> TaskHead:
     _check_architecture(settings, "ElectraForTokenClassification", tensors, path)
     labels = _labels(settings, "classifier.weight", tensors, path)
-    strange = [label for label in labels if not _is_tag(label)]
-    if strange or len(labels) < 2:
+    recorded = _recorded_task(settings, TaggingTask, path, notes)
+    plain = recorded is not None and recorded.scheme == PLAIN
+    strange = [label for label in labels if not is_tag(label)]
+    if (strange and not plain) or len(labels) < 2:
         raise UserError(
             f"{path}: id2label has {', '.join(strange[:3] or labels)}; tagging here is in O, B-TYPE, "
             "I-TYPE, E-TYPE and S-TYPE: name the labels so if that is what they mean; else "
             f"{_ENCODER_ONLY}"
         )
     weights = _read_linear(tensors, "classifier", encoder, len(labels))
-    recorded = _recorded_task(settings, TaggingTask, path, notes)
+    if plain:  # here, too, where the labels were renamed there
+        return TaskHead(dataclasses.replace(recorded, labels=labels), weights)
     if recorded is None or recorded.labels != labels:
         length = min(_TAGGING_LENGTH, encoder.max_position_embeddings)
         scheme = "BIOES" if any(label[0] in "ES" for label in labels) else "BIO"
-        recorded = TaggingTask("tagging", labels, scheme, length, length // 2)
+        recorded = TaggingTask("tagging", labels, scheme, length, length // 2, scheme)
         notes.append(_taken(recorded, ("scheme", "max_seq_length", "stride")))
     prefixes = recorded.scheme.replace("O", "")
     wanted = {prefix + label[1:] for label in labels if label != "O" for prefix in prefixes}
@@ -231,14 +234,6 @@ def _labels(settings: dict[str, Any], weight: str, tensors: Tensors, path: Path)
     if not all(matches(label, str) for label in labels) or len(set(labels)) != rows:
         raise UserError(f"{path}: the labels of id2label are not different texts")
     return labels
-
-
-def _is_tag(label: str) -> bool:
-    try:
-        chunks([label])
-    except ValueError:
-        return False
-    return True
 
 
 def _recorded_task(

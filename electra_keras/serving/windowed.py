@@ -256,7 +256,7 @@ class TagSignatures:
         ]
 
     def tag(self, text: tf.Tensor) -> Outputs:
-        """Tags the words of texts of any length.
+        """Tags the words of texts of any length, in the scheme of the data.
 
         Returns:
             `words`, `tags` string, `probabilities` float32, `starts`, `ends` int32 (the words'
@@ -272,7 +272,7 @@ class TagSignatures:
         of_text = row_ids(place.row_splits)
         flat = {
             "words": _slices(text, of_text, starts, ends),
-            "tags": tf.gather(self.labels, chosen["labels"]),
+            "tags": self._tags(chosen["labels"], made.count),
             "probabilities": chosen["probabilities"],
             "starts": starts,
             "ends": ends,
@@ -285,8 +285,17 @@ class TagSignatures:
         }
         return padded | {"length": made.count}
 
+    def _tags(self, labels: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+        """Returns the tags of words, strings [words], given the words of each text."""
+        if self.task.scheme == self.task.data_scheme:
+            return tf.gather(self.labels, labels)
+        return words.written_tags(labels, counts, self.task.labels, self.task.data_scheme)
+
     def tag_ids(self, **ids: tf.Tensor) -> Outputs:
-        """Returns `tags` string and `probabilities` float32 of all tokens, [batch, length as sent]."""
+        """Returns `tags` string and `probabilities` float32 of all tokens, [batch, length as sent].
+
+        Tokens, unlike words, make no chunks: tags are the labels as the model has them.
+        """
         padded = pad_ids(self.encoder, **ids)
         real = padded.inputs[1] > 0
         chosen = self.network(padded.inputs)

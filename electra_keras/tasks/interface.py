@@ -122,3 +122,12 @@ def settings_from_json(cls: type[Settings], family: str, text: str, where: str) 
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         words = family.replace("_", " ")
         raise UserError(f"{where} holds no settings of a {words} task: {error}") from error
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written as UTF-8: it holds no half of a character (a lone surrogate)."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -65,7 +65,12 @@ class TaskOptions:
     )
     word_column: int = option(0, "Of CoNLL files: the column of the words, from 0.")
     tag_column: int = option(-1, "Of CoNLL files: the column of the tags; -1 is the last.")
-    tag_scheme: str = option("BIOES", "Tags that the model learns.", ("BIO", "BIOES"))
+    tag_scheme: str = option(
+        "BIOES",
+        "Tags that the model learns; the file's own may be in any scheme. plain: labels of words, "
+        "such as parts of speech, in place of tags of chunks.",
+        ("BIO", "BIOES", "plain"),
+    )
 
     def __post_init__(self) -> None:
         require(
@@ -111,6 +116,10 @@ class InputOptions:
     word_column: int | None = option(
         None, "The input is a CoNLL file with the words in this column, from 0."
     )
+    tag_column: int | None = option(
+        None,
+        "Its column of gold tags, if it has one; --submission_dir's file then shows them, too.",
+    )
     glue_dir: str | None = option(None, "A GLUE task's directory, in place of --input.")
     split: str = option("test", "With --glue_dir: which of its files.")
 
@@ -118,6 +127,10 @@ class InputOptions:
         require(
             self.glue_dir is None or (self.input == "-" and self.input_format is None),
             "--glue_dir contradicts --input and --input_format: give one",
+        )
+        require(
+            self.tag_column is None or self.word_column is not None,
+            "--tag_column needs --word_column: which column of the file holds the words",
         )
 
 

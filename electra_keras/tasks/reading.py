@@ -188,11 +188,18 @@ def read_questions_to_answer(options: InputOptions) -> list[QuestionExample]:
 # --- Texts to tag ---------------------------------------------------------------------------------
 
 
-def read_texts_to_tag(options: InputOptions) -> list[TaggedSentence] | list[TextExample]:
-    """Reads a text a line, or with --word_column a CoNLL file."""
+def read_texts_to_tag(
+    options: InputOptions, plain: bool
+) -> list[TaggedSentence] | list[TextExample]:
+    """Reads a text a line, or with --word_column a CoNLL file.
+
+    Args:
+        options: where they are.
+        plain: the tags are plain labels, as of `read_columns`.
+    """
     path = input_path(options)
     if options.word_column is not None:
-        return read_columns(path, options.word_column, None)
+        return read_columns(path, options.word_column, options.tag_column, plain=plain)
     if _ending(options) in (".conll", ".tsv"):
         raise UsageError(
             f"--input={path}: give --word_column, which column holds the words, or name a file of "

@@ -1,4 +1,4 @@
-"""Tagging: a label for every word, such as named entities and chunks."""
+"""Tagging: a label for every word, such as named entities, chunks and parts of speech."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,25 @@ from electra_keras.tasks import words
 from electra_keras.tasks.data.columns import EXTENSIONS, read_columns, tag_labels
 from electra_keras.tasks.data.examples import TaggedSentence, TextExample
 from electra_keras.tasks.features import Features
-from electra_keras.tasks.interface import settings_from_json, settings_to_json
-from electra_keras.tasks.metrics.tagging import chunks, convert_tags, evaluate_tags
+from electra_keras.tasks.interface import is_utf8, settings_from_json, settings_to_json
+from electra_keras.tasks.metrics.tagging import (
+    chunks,
+    convert_tags,
+    evaluate_labels,
+    evaluate_tags,
+)
 from electra_keras.tasks.options import InputOptions, TaskOptions
 from electra_keras.tasks.reading import read_split, read_texts_to_tag
+from electra_keras.tasks.schemes import PLAIN, WRITTEN, is_tag, write_tags
 from electra_keras.text.tokenizer import Tokenizer
 from electra_keras.training.checkpoints import write_file
 
 FAMILY = "tagging"
 # Sentences that are tokenized at a time.
 _CHUNK = 1000
-_SCHEMES = ("BIO", "BIOES")
+_SCHEMES = ("BIO", "BIOES", PLAIN)
+# Of [CLS], a token and [SEP]; the largest int32.
+_SHORTEST, _LARGEST = 3, 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +44,11 @@ class TaggingTask:
     Attributes:
         name: "tagging".
         labels: the tags in the order of their ids, "O" first.
-        scheme: "BIO" or "BIOES", of the labels.
+        scheme: "BIO" or "BIOES", of the labels; "plain", where they are labels of words.
         max_seq_length: tokens per window, special ones included.
         stride: tokens from a window of a long sentence to the next.
+        data_scheme: one of `schemes.WRITTEN`, which the training data is in and predictions are
+            written in, or "plain".
     """
 
     name: str
@@ -46,10 +56,17 @@ class TaggingTask:
     scheme: str
     max_seq_length: int
     stride: int
+    data_scheme: str = "BIO"  # of a task.json of before there was this field, too
 
     targets: ClassVar = ("labels",)
-    metrics: ClassVar = ("f1", "precision", "recall", "accuracy")
     default_epochs: ClassVar = 3
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the scores; the first one chooses the best checkpoint."""
+        if self.scheme == PLAIN:
+            return ("accuracy", "macro_f1")
+        return ("f1", "precision", "recall", "accuracy")
 
     @classmethod
     def read(
@@ -57,9 +74,10 @@ class TaggingTask:
     ) -> list[TaggedSentence]:
         """Reads a CoNLL file; with a task, only its types of tags are allowed."""
         labels = task.labels if task else None
+        plain = (task.scheme if task else options.tag_scheme) == PLAIN
 
         def read(path: str) -> list[TaggedSentence]:
-            return read_columns(path, options.word_column, options.tag_column, labels)
+            return read_columns(path, options.word_column, options.tag_column, labels, plain)
 
         return read_split(options, split, EXTENSIONS, read, lambda sentence: sentence.id)
 
@@ -74,17 +92,20 @@ class TaggingTask:
         that are held out of their file.
 
         Raises:
-            UsageError: they have no other tag than O.
+            UsageError: they have no other tag than O, or only one plain label.
         """
         labels = tag_labels([*examples, *held_out])
         if len(labels) < 2:
-            raise UsageError("the training sentences have no tag but O; see --tag_column")
+            raise UsageError(
+                f"the training sentences have no tag but {labels[0]}; see --tag_column"
+            )
         if options.tag_scheme == "BIOES":
             kinds = [label[1:] for label in labels if label.startswith("B")]
             labels = ["O", *(prefix + kind for kind in kinds for prefix in "BIES")]
         length = options.max_seq_length or 128
         stride = options.stride or length // 2
-        return cls(FAMILY, tuple(labels), options.tag_scheme, length, stride)
+        scheme = examples[0].scheme
+        return cls(FAMILY, tuple(labels), options.tag_scheme, length, stride, scheme)
 
     def to_json(self) -> str:
         """Returns the settings as indented JSON."""
@@ -98,13 +119,20 @@ class TaggingTask:
             UserError: it is something else; names `where`.
         """
         task = settings_from_json(cls, FAMILY, text, where)
+        plain = task.scheme == PLAIN
         fine = (
-            task.scheme in _SCHEMES
+            task.name == FAMILY
+            and task.scheme in _SCHEMES
+            and (task.data_scheme == PLAIN if plain else task.data_scheme in WRITTEN)
             and matches(task.max_seq_length, int)
+            and _SHORTEST <= task.max_seq_length <= _LARGEST
             and matches(task.stride, int)
-            and task.stride > 0
+            and 1 <= task.stride <= _LARGEST
+            and matches(task.labels, tuple)
             and len(task.labels) > 1
-            and all(matches(label, str) for label in task.labels)
+            and all(matches(label, str) and (plain or is_tag(label)) for label in task.labels)
+            and len(set(task.labels)) == len(task.labels)
+            and all(is_utf8(label) for label in task.labels)
         )
         if not fine:
             raise UserError(f"{where} holds an impossible value")
@@ -112,6 +140,9 @@ class TaggingTask:
 
     def describe(self) -> str:
         """Returns the types of tags, for the log."""
+        if self.scheme == PLAIN:
+            some = ", ".join(self.labels[:12]) + (", ..." if len(self.labels) > 12 else "")
+            return f"{self.name} in plain labels, {len(self.labels)}: {some}"
         kinds = sorted({label.partition("-")[2] for label in self.labels} - {""})
         return f"{self.name} in {self.scheme}, {len(kinds)} types: {', '.join(kinds[:12])}"
 
@@ -154,7 +185,7 @@ class TaggingTask:
             arrays["truncated"] = np.zeros(len(arrays["lengths"]), bool)
             arrays["example"] = first + made.windows.text.numpy()
             if all(getattr(example, "tags", None) is not None for example in chunk):
-                tags = [convert_tags(sentence.tags, self.scheme) for sentence in chunk]
+                tags = [self._learned(sentence.tags) for sentence in chunk]
                 arrays["labels"] = np.full(arrays["is_word"].shape, -1, np.int32)
                 arrays["labels"][arrays["is_word"]] = [
                     self._label_id(tag, sentence.id)
@@ -164,6 +195,14 @@ class TaggingTask:
             parts.append(arrays)
         names = set.intersection(*(set(arrays) for arrays in parts))
         return {name: np.concatenate([arrays[name] for arrays in parts]) for name in names}
+
+    def _learned(self, tags: Sequence[str]) -> list[str]:
+        """Returns a sentence's tags in the scheme of the labels."""
+        return list(tags) if self.scheme == PLAIN else convert_tags(tags, self.scheme)
+
+    def _written(self, tags: Sequence[str]) -> list[str]:
+        """Returns a sentence's predicted tags in the scheme of the data."""
+        return list(tags) if self.scheme == self.data_scheme else write_tags(tags, self.data_scheme)
 
     def _label_id(self, tag: str, sentence: str) -> int:
         if tag not in self.labels:  # a model from elsewhere may know a type by half
@@ -179,7 +218,7 @@ class TaggingTask:
     def predicted_tags(
         self, outputs: np.ndarray, features: Features, number: int
     ) -> list[tuple[list[str], np.ndarray]]:
-        """Returns the tags and their probabilities of each of a number of examples."""
+        """Returns the tags, in the labels' scheme, and their probabilities of each of the examples."""
         width = features["is_word"].shape[1]
         outputs = np.pad(outputs, [(0, 0), (0, width - outputs.shape[1]), (0, 0)])
         chosen = words.choose(tf.constant(outputs), tf.constant(features["is_word"]))
@@ -205,7 +244,8 @@ class TaggingTask:
     ) -> list[dict[str, Any]]:
         """Returns for each example `words` with span, tag and probability, and `entities`.
 
-        Sentences of words also have `text`, what the spans are of.
+        Tags are in the scheme of the data. Plain labels have no entities. Sentences of words also have
+        `text`, what the spans are of.
         """
         is_word = features["is_word"]
         spans = np.stack([features["starts"][is_word], features["ends"][is_word]], axis=1)
@@ -223,9 +263,12 @@ class TaggingTask:
                 {"text": text[start:end], "start": start, "end": end, "tag": tag,
                  "probability": float(probability)}
                 for (start, end), tag, probability in zip(
-                    of_example, tags, probabilities, strict=True
+                    of_example, self._written(tags), probabilities, strict=True
                 )
             ]  # fmt: skip
+            if self.scheme == PLAIN:
+                rows.append(row)
+                continue
             row["entities"] = [
                 {"type": kind.removeprefix("-"), "start": of_example[begin][0],
                  "end": of_example[end - 1][1],
@@ -238,16 +281,24 @@ class TaggingTask:
     def evaluate(
         self, outputs: np.ndarray, features: Features, examples: Sequence[TaggedSentence]
     ) -> dict[str, float]:
-        """Returns the figures of conlleval, in percent; see metrics/tagging.py."""
-        gold = [convert_tags(sentence.tags, self.scheme) for sentence in examples]
-        predicted = self.predicted_tags(outputs, features, len(examples))
-        metrics = evaluate_tags(gold, [tags for tags, _ in predicted])
+        """Returns the figures of conlleval, or of plain labels; in percent, see metrics/tagging.py."""
+        gold = [self._learned(sentence.tags) for sentence in examples]
+        predicted = [tags for tags, _ in self.predicted_tags(outputs, features, len(examples))]
+        score = evaluate_labels if self.scheme == PLAIN else evaluate_tags
+        metrics = score(gold, predicted)
         return {name: float(metrics[name]) for name in self.metrics}
 
     def failed(
         self, outputs: np.ndarray, features: Features, examples: Sequence[TaggedSentence]
     ) -> bool:
-        """Whether nothing is found, as where all words are tagged O, although there is something."""
+        """Whether nothing is found, as where all words are tagged O, although there is something.
+
+        Of plain labels: whether all words get the same, although theirs differ.
+        """
+        if self.scheme == PLAIN:
+            predicted = self.predicted_tags(outputs, features, len(examples))
+            said = {tag for tags, _ in predicted for tag in tags}
+            return len(said) == 1 < len({tag for sentence in examples for tag in sentence.tags})
         found = self.evaluate(outputs, features, examples)["f1"]
         return found == 0 and any(chunks(sentence.tags) for sentence in examples)
 
@@ -255,7 +306,7 @@ class TaggingTask:
 
     def read_inputs(self, options: InputOptions) -> list[TaggedSentence] | list[TextExample]:
         """Reads lines of text, or with --word_column a CoNLL file."""
-        return read_texts_to_tag(options)
+        return read_texts_to_tag(options, self.scheme == PLAIN)
 
     def write_submission(
         self,
@@ -264,13 +315,29 @@ class TaggingTask:
         examples: Sequence[TaggedSentence | TextExample],
         rows: Sequence[dict[str, Any]],
     ) -> str:
-        """Writes predictions.conll: word, predicted tag; a blank line behind each sentence."""
+        """Writes predictions.conll, a blank line behind each sentence.
+
+        Its columns, parted by tabs, are word and predicted tag; of sentences with tags word, tag and
+        predicted tag, as conlleval.pl reads them with -d '\\t'. Tags are in the scheme of the data.
+        """
         path = Path(directory) / "predictions.conll"
-        sentences = [
-            "".join(f"{word['text']}\t{word['tag']}\n" for word in row["words"]) for row in rows
-        ]
+        sentences = []
+        for example, row in zip(examples, rows, strict=True):
+            columns = [[word[key] for word in row["words"]] for key in ("text", "tag")]
+            if getattr(example, "tags", None) is not None:
+                columns.insert(1, self._gold(example))
+            lines = ("\t".join(line) + "\n" for line in zip(*columns, strict=True))
+            sentences.append("".join(lines))
         write_file(path, "\n".join(sentences) + "\n")
         return str(path)
+
+    def _gold(self, sentence: TaggedSentence) -> list[str]:
+        """Returns a sentence's own tags in the scheme of the data."""
+        return (
+            list(sentence.tags)
+            if self.scheme == PLAIN
+            else write_tags(sentence.tags, self.data_scheme)
+        )
 
 
 class TaggingHead(keras.layers.Layer):

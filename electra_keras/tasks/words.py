@@ -6,12 +6,14 @@ words, "U.S" and "mother-in-law" are one), and around CJK characters.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from electra_keras.tasks.answers import gather_tokens
+from electra_keras.tasks.schemes import written_forms
 from electra_keras.tasks.windows import Windows, sliding_windows
 from electra_keras.text.offsets import CodePointTable, row_ids
 from electra_keras.text.tokenizer import Tokenizer, is_cjk, is_punctuation
@@ -113,6 +115,39 @@ def choose(outputs: tf.Tensor, is_word: tf.Tensor) -> ChosenLabels:
     probabilities = tf.nn.softmax(tf.boolean_mask(outputs, is_word))
     labels = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
     return ChosenLabels(labels, tf.reduce_max(probabilities, axis=-1))
+
+
+def written_tags(
+    labels: tf.Tensor, counts: tf.Tensor, tags: Sequence[str], scheme: str
+) -> tf.Tensor:
+    """Returns the words' tags in another scheme, strings [words], as `schemes.write_tags` does.
+
+    Args:
+        labels: int32 [words], of all texts in order.
+        counts: int32 [n], words of each text.
+        tags: in the order of the labels' ids, in any scheme of metrics/tagging.py.
+        scheme: one of `schemes.WRITTEN`.
+    """
+    kinds = sorted({tag[1:] for tag in tags if tag != "O"})
+    kind = tf.gather([-1 if tag == "O" else kinds.index(tag[1:]) for tag in tags], labels)
+    continues = tf.gather([tag[0] in "IE" for tag in tags], labels)
+    is_open = tf.gather([tag[0] in "BI" for tag in tags], labels)
+
+    def shifted(values: tf.Tensor, by: int) -> tf.Tensor:
+        return tf.roll(values, by, axis=0)
+
+    position = tf.ragged.range(counts)
+    leads = position.flat_values == 0
+    ends_text = shifted(leads, -1)
+    follows_kind = ~leads & (shifted(kind, 1) == kind)
+    starts = ~(continues & follows_kind & shifted(is_open, 1))
+    ends = ends_text | shifted(starts, -1)
+    place = sum(
+        size * tf.cast(flag, tf.int32) for size, flag in ((4, starts), (2, ends), (1, follows_kind))
+    )
+    forms = [letter + kind for kind in ("", *kinds) for letter in written_forms(scheme)]
+    forms[:8] = ["O"] * 8
+    return tf.gather(forms, 8 * (kind + 1) + place)
 
 
 def _windows(

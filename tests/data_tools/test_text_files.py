@@ -80,7 +80,10 @@ def test_endless_lines_come_in_pieces_that_lose_nothing(tmp_path, unit):
         assert all(set(line.split()) <= {b"wort", b"end"} for line in lines)
 
 
-@pytest.mark.parametrize("line", ["", " \n", "\x1c", "\u00a0\r\n", "\u3000 \u2028"])
+@pytest.mark.parametrize(
+    "line",
+    ["", " \n", "\x1c", "\u00a0\r\n", "\u3000 \u2028", "\ufeff\n", " \ufeff\u00a0", "\u00a0\ufeff"],
+)
 def test_blank_lines(line):
     assert is_blank(line.encode())
     assert not is_blank((line + "x").encode())

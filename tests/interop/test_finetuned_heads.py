@@ -16,6 +16,7 @@ from electra_keras.tasks import running
 from electra_keras.tasks.adaptation import Adaptation
 from electra_keras.tasks.answer_heads import PlainAnswerHead
 from electra_keras.tasks.data.examples import QuestionExample, TextExample
+from electra_keras.tasks.tagging import TaggingTask
 from electra_keras.training import checkpoints
 from tests.interop.finetuned_models import (
     ELECTRA_ANSWERS,
@@ -261,6 +262,17 @@ def test_labels_that_were_renamed_there(tmp_path):
     (path / "config.json").write_text(json.dumps(settings))
     notes = huggingface.read([path]).notes
     assert f"{path / 'config.json'}: electra_keras_task is of another task: not used" in notes
+
+
+def test_plain_labels_there_and_back(tmp_path):
+    task = TaggingTask("tagging", ("ADJ", "NOUN", "O"), "plain", 16, 5, "plain")
+    write_ours(tmp_path / "ours", task)
+    huggingface.write(finetuned.read(tmp_path / "ours"), tmp_path)
+    assert huggingface.read([tmp_path]).head.task == task
+    settings = json.loads((tmp_path / "config.json").read_text())
+    settings["id2label"]["0"] = "ADV"
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    assert huggingface.read([tmp_path]).head.task.labels == ("ADV", "NOUN", "O")
 
 
 @pytest.mark.parametrize(

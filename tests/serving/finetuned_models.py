@@ -39,7 +39,8 @@ TASKS = {
     "answer_plain": QuestionAnsweringTask(
         "question_answering", False, "plain", LENGTH, 8, 6, 7, 4, 0.0
     ),
-    "tag": TaggingTask("tagging", ("O", "B-PER", "I-PER", "B-ört"), "BIO", LENGTH, 16),
+    # Trained on data in another scheme than the labels', which answers are given in.
+    "tag": TaggingTask("tagging", ("O", "B-PER", "I-PER", "B-ört"), "BIO", LENGTH, 16, "BIOES"),
 }
 # What a reader of UTF-8 files would have in place of TEXTS.
 READABLE = [t if isinstance(t, str) else t.decode("utf-8", "replace") for t in TEXTS]

@@ -8,6 +8,7 @@ import pytest
 
 from electra_keras.console import UsageError, UserError
 from electra_keras.serving import finetuned, quantization, windowed
+from electra_keras.tasks.schemes import write_tags
 from tests.runs import error_of, run
 from tests.serving import finetuned_models
 from tests.serving.finetuned_models import QUESTIONS, READABLE, TASKS, default_of, requests
@@ -162,7 +163,8 @@ def test_tags_are_those_of_predict(native_answers, predictions):
         np.testing.assert_allclose(answer["probabilities"][i][:length], probabilities, atol=1e-5)
     assert answer["words"][0][:7] == ["The", "cat", "sat", "on", "the", "mat", "."]
     assert answer["length"][4] == 120  # in several windows
-    assert len({tag for tags in answer["tags"] for tag in tags}) > 2
+    tags = {tag for tags in answer["tags"] for tag in tags}
+    assert len(tags) > 2 and {"E", "S"} & {tag[:1] for tag in tags}  # in the scheme of the data
 
 
 def test_classes_differ_from_text_to_text(native_answers):
@@ -199,7 +201,8 @@ def test_ids_answer_as_text_does(finetuned_exports):
     one["segment_ids"] = [[0] * 4]
     by_text = expected(finetuned_exports["tag"], "tag", {"text": ["one is"]})
     by_ids = expected(finetuned_exports["tag"], "tag_ids", one)
-    assert by_ids["tags"][0, 1:3].tolist() == by_text["tags"][0].tolist()
+    labels = [tag.decode() for tag in by_ids["tags"][0, 1:3]]
+    assert [tag.decode() for tag in by_text["tags"][0]] == write_tags(labels, "BIOES")
     np.testing.assert_allclose(
         by_ids["probabilities"][0, 1:3], by_text["probabilities"][0], atol=1e-5
     )

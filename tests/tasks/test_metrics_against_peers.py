@@ -9,7 +9,12 @@ import seqeval.scheme
 import sklearn.metrics as peers
 
 from electra_keras.tasks.metrics import classification as ours
-from electra_keras.tasks.metrics.tagging import convert_tags, evaluate_tags, evaluate_tags_by_type
+from electra_keras.tasks.metrics.tagging import (
+    convert_tags,
+    evaluate_labels,
+    evaluate_tags,
+    evaluate_tags_by_type,
+)
 
 # They warn of 0 / 0, which they and we call 0.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -60,6 +65,16 @@ def test_chunks_equal_seqevals_under_each_scheme(seed):
             warnings.simplefilter("ignore")
             expected = seqeval.metrics.f1_score(*converted, mode="strict", scheme=peer)
         assert evaluate_tags(*converted)["f1"] == pytest.approx(100 * expected)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_plain_labels_equal_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    gold, predicted = (rng.choice(["N", "V", "ADJ", "X"][: 2 + seed % 3], 50) for _ in range(2))
+    found = evaluate_labels([gold[:20], gold[20:]], [predicted[:20], predicted[20:]])
+    assert found["accuracy"] == pytest.approx(100 * peers.accuracy_score(gold, predicted))
+    macro = peers.f1_score(gold, predicted, average="macro")
+    assert found["macro_f1"] == pytest.approx(100 * macro)
 
 
 @pytest.mark.parametrize("seed", range(10))

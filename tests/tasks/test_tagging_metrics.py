@@ -7,6 +7,7 @@ from electra_keras.tasks.metrics.tagging import (
     SCHEMES,
     chunks,
     convert_tags,
+    evaluate_labels,
     evaluate_tags,
     evaluate_tags_by_type,
 )
@@ -167,3 +168,14 @@ def test_errors():
         evaluate_tags([["O"], ["O"]], [["O"]])
     with pytest.raises(ValueError, match="sentence 2 has 1 gold tags, but 2 predicted"):
         evaluate_tags_by_type([["O"], ["O"]], [["O"], ["O", "O"]])
+
+
+def test_scores_of_plain_labels():
+    gold = [["N", "V", "N"], ["D"]]
+    scores = evaluate_labels(gold, [["N", "N", "N"], ["X"]])
+    # N: 2 * 2 / (2 + 3); V, D and X, which only the prediction has, are never right.
+    assert scores == {"accuracy": 50.0, "macro_f1": pytest.approx(100 * 0.8 / 4)}
+    assert evaluate_labels(gold, gold) == {"accuracy": 100.0, "macro_f1": 100.0}
+    assert math.isnan(evaluate_labels([[]], [[]])["macro_f1"])
+    with pytest.raises(ValueError, match="sentence 2 has 1 gold tags, but 0 predicted"):
+        evaluate_labels(gold, [["N", "N", "N"], []])

@@ -1,17 +1,31 @@
 """Tagged sentences in CoNLL's format: a word a line, columns, a blank line between sentences."""
 
-import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from absl import logging
 
 from electra_keras.console import UserError
 from electra_keras.tasks.data.examples import TaggedSentence
 from electra_keras.tasks.data.files import read_lines
-from electra_keras.tasks.metrics.tagging import chunks, convert_tags
+from electra_keras.tasks.metrics.tagging import convert_tags
+from electra_keras.tasks.schemes import PLAIN, find_scheme, read_tags
 
 EXTENSIONS = (".txt", ".conll", ".tsv")
 
 _BLANKS = re.compile(r"[ \t]+")  # not \s: a word may hold a no-break space
+_NEW_DOCUMENT = "-DOCSTART-"
+_NO_WORD = re.compile(r"\d+[-.]\d+")  # CoNLL-U: 1-2, of a token that is two words; 1.1, left out
+
+
+class _Row(NamedTuple):
+    """A word's line: its number in the file, its first column, the word, and the tag or ""."""
+
+    line: int
+    first: str
+    word: str
+    tag: str
 
 
 def read_columns(
@@ -19,39 +33,81 @@ def read_columns(
     word_column: int = 0,
     tag_column: int | None = -1,
     labels: Sequence[str] | None = None,
+    plain: bool = False,
 ) -> list[TaggedSentence]:
     """Reads sentences.
 
     Args:
         word_column, tag_column: numbers from 0, or from -1 backwards; None for a file without tags.
         labels: as from `tag_labels`, to allow only tags of their types; None: whatever is there.
+        plain: the tags are labels of words, such as parts of speech, and stay as they are.
 
     Columns are parted by tabs in a line that has one, else by spaces. Lines that hold nothing but
-    white space or a byte order mark count as blank. A word -DOCSTART- ends a sentence and is left
-    out.
+    white space or a byte order mark count as blank. A line with -DOCSTART- ends a sentence and is left
+    out. So are, at the beginning of a sentence, lines that begin with # and are none of words
+    (GermEval's, CoNLL-U's), and CoNLL-U's lines of tokens that are several words, or none.
 
     Returns:
-        The sentences, their ids counted from 0; words as they stand; tags, whether in IOB1, BIO or
-        BIOES, in BIO.
+        The sentences, their ids counted from 0; words as they stand; tags, whatever the scheme they
+        are written in (see `schemes.read_tags`), in BIO.
 
     Raises:
         UserError: the file cannot be read or holds no sentence; a line has another number of columns
             than the first, too few for those asked for, no word, or an unknown tag.
     """
-    sentences: list[TaggedSentence] = []
-    words: list[str] = []
-    tags: list[str] = []
+    sentences = list(_read_rows(path, word_column, tag_column))
+    if not sentences:
+        raise UserError(f"{path} holds no sentences")
+    words = [tuple(row.word for row in rows) for rows in sentences]
+    if tag_column is None:
+        return [TaggedSentence(str(i), of_sentence) for i, of_sentence in enumerate(words)]
+    found = [tuple(row.tag for row in rows) for rows in sentences]
+    lines = {row.tag: row.line for rows in reversed(sentences) for row in reversed(rows)}
+    meanings = {tag: tag for tag in lines} if plain else read_tags(lines)
+    _check_tags(meanings, labels, plain, lines, path)
+    if plain:
+        scheme, tags = PLAIN, found
+    else:
+        scheme = find_scheme(found)
+        tags = [tuple(convert_tags([meanings[tag] for tag in row], "BIO")) for row in found]
+    return [
+        TaggedSentence(str(i), *of_sentence, scheme)
+        for i, of_sentence in enumerate(zip(words, tags, strict=True))
+    ]
+
+
+def tag_labels(sentences: Sequence[TaggedSentence]) -> list[str]:
+    """Returns the list of labels of a task: O, then B and I of every type found, sorted.
+
+    Both, also where only one was found: a type whose chunks were all of one word may have longer ones
+    elsewhere (LST of CoNLL-2000 does). Plain labels are those found, sorted.
+    """
+    tags = {tag for sentence in sentences for tag in sentence.tags or ()}
+    if sentences[0].scheme == PLAIN:
+        return sorted(tags)
+    kinds = sorted({tag[1:] for tag in tags - {"O"}})  # with the hyphen; or both may be missing
+    return ["O"] + [prefix + kind for kind in kinds for prefix in "BI"]
+
+
+def _read_rows(path: str, word_column: int, tag_column: int | None) -> Iterator[list[_Row]]:
+    """Yields the lines of each sentence's words."""
+    lines = [(number, *_fields(line)) for number, line in read_lines(path)]
+    # What is no comment tells what a line of words looks like.
+    words = (line for line in lines if not _ends(line[2]) and line[2][0][:1] != "#")
+    _, tabbed, first = next(words, (0, False, []))
+    rows: list[_Row] = []
+    comments: list[int] = []
     width = 0
-    # The last sentence may lack its blank line.
-    for number, line in itertools.chain(read_lines(path), [(0, "")]):
-        line = line.strip(" \t\r")
-        if not line.strip("\ufeff") or line.startswith("-DOCSTART-"):
-            if words:
-                converted = None if tag_column is None else tuple(convert_tags(tags, "BIO"))
-                sentences.append(TaggedSentence(str(len(sentences)), tuple(words), converted))
-            words, tags = [], []
+    for number, has_tabs, fields in lines:
+        if _ends(fields):
+            yield from _sentence(rows)
+            rows = []
             continue
-        fields = line.split("\t") if "\t" in line else _BLANKS.split(line)
+        if fields[0].startswith("#") and not rows and first:
+            is_setting = fields[0] == "#" and fields[2:3] == ["="]  # CoNLL-U: `# sent_id = 1`
+            if is_setting or len(fields) != len(first) or (tabbed and not has_tabs):
+                comments.append(number)
+                continue
         where = f"{path}, line {number}"
         width = width or len(fields)
         if len(fields) != width:
@@ -59,32 +115,62 @@ def read_columns(
         for column in (word_column, tag_column):
             if column is not None and not -width <= column < width:
                 raise UserError(f"{where}: no column {column}, there are {width}, counted from 0")
-        if not fields[word_column]:
+        word, tag = fields[word_column], "" if tag_column is None else fields[tag_column]
+        if not word.strip(" "):
             raise UserError(f"{where}: the word is empty")
-        words.append(fields[word_column])
-        if tag_column is not None:
-            tags.append(fields[tag_column])
-            _check_tag(tags[-1], labels, where)
-    if not sentences:
-        raise UserError(f"{path} holds no sentences")
-    return sentences
+        rows.append(_Row(number, fields[0], word, tag))
+    yield from _sentence(rows)  # the last one may lack its blank line
+    if comments:
+        logging.info(
+            "%s: %d lines that begin with # are taken for comments, the first is line %d",
+            path, len(comments), comments[0],
+        )  # fmt: skip
 
 
-def tag_labels(sentences: Sequence[TaggedSentence]) -> list[str]:
-    """Returns the list of labels of a task: O, then B and I of every type found, sorted.
-
-    Both, also where only one was found: a type whose chunks were all of one word may have longer ones
-    elsewhere (LST of CoNLL-2000 does).
-    """
-    tags = {tag for sentence in sentences for tag in sentence.tags or ()} - {"O"}
-    kinds = sorted({tag[1:] for tag in tags})  # with the hyphen; the type may be missing, too
-    return ["O"] + [prefix + kind for kind in kinds for prefix in "BI"]
+def _fields(line: str) -> tuple[bool, list[str]]:
+    """Returns whether tabs part a line's columns, and the columns; a blank line has none."""
+    # Files that were joined have the mark of each in the middle.
+    line = line.lstrip("\ufeff").strip(" \r").rstrip(" \t\r")
+    if not line.replace("\ufeff", "").strip():
+        return False, []
+    return "\t" in line, line.split("\t") if "\t" in line else _BLANKS.split(line)
 
 
-def _check_tag(tag: str, labels: Sequence[str] | None, where: str) -> None:
-    try:
-        chunks([tag])
-    except ValueError as error:
-        raise UserError(f"{where}: {error}") from error
-    if labels is not None and tag != "O" and "B" + tag[1:] not in labels:
-        raise UserError(f"{where}: unknown tag {tag!r}; the tags are {', '.join(labels)}")
+def _ends(fields: list[str]) -> bool:
+    """Whether a line ends a sentence: a blank one, or that of a new document."""
+    return not fields or any(field.startswith(_NEW_DOCUMENT) for field in fields)
+
+
+def _sentence(rows: list[_Row]) -> list[list[_Row]]:
+    """Returns a list of the sentence, without lines that CoNLL-U has beside those of words; or []."""
+    numbered = [row for row in rows if row.first.isdecimal()]
+    others = [row.first for row in rows if not row.first.isdecimal()]
+    if (
+        others
+        and all(map(_NO_WORD.fullmatch, others))
+        and [row.first for row in numbered] == list(map(str, range(1, len(numbered) + 1)))
+        and any(row.first != row.word for row in rows)  # the first column is not the words'
+    ):
+        rows = numbered
+    return [rows] if rows else []
+
+
+def _check_tags(
+    meanings: dict[str, str | None],
+    labels: Sequence[str] | None,
+    plain: bool,
+    lines: dict[str, int],
+    path: str,
+) -> None:
+    """Checks a file's tags, given what they mean and the first line of each."""
+    for tag in sorted(meanings, key=lines.__getitem__):
+        where, meaning = f"{path}, line {lines[tag]}", meanings[tag]
+        if meaning is None:
+            raise UserError(
+                f"{where}: unknown tag {tag!r}: expected O, or B-, I-, E- or S- and a type (BILOU, "
+                "BMES and the type in front are read, too); labels that are no such tags, as parts of "
+                "speech: --tag_scheme=plain"
+            )
+        known = labels is None or meaning in labels or (not plain and "B" + meaning[1:] in labels)
+        if not known:
+            raise UserError(f"{where}: unknown tag {tag!r}; the tags are {', '.join(labels)}")

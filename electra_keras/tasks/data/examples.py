@@ -55,11 +55,17 @@ class QuestionExample:
 
 @dataclasses.dataclass(frozen=True)
 class TaggedSentence:
-    """The words of a sentence, their case kept, and a tag for each; None where the file has none."""
+    """The words of a sentence, their case kept, and a tag for each.
+
+    Attributes:
+        tags: in BIO, or plain labels; None where the file has none.
+        scheme: that the file has them in, one of `schemes.WRITTEN` or `schemes.PLAIN`.
+    """
 
     id: str
     words: tuple[str, ...]
     tags: tuple[str, ...] | None = None
+    scheme: str = "BIO"
 
 
 def count_labels(examples: Sequence[TextExample]) -> dict[str, int]:

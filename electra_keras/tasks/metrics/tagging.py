@@ -4,6 +4,7 @@ A tag is O, outside of every chunk, or B, I, E or S, a hyphen and the type of a 
 that stands behind the first hyphen, and may be missing together with it.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 SCHEMES = ("IOB1", "BIO", "BIOES")
@@ -87,6 +88,39 @@ def evaluate_tags(
     return {"accuracy": accuracy} | _scores(gold_chunks, predicted_chunks)
 
 
+def evaluate_labels(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """Scores labels of words that are no tags of chunks, such as parts of speech.
+
+    Args:
+        gold, predicted: labels of the same sentences.
+
+    Returns:
+        `accuracy`, the share of words with the right label, and `macro_f1`, the mean over the labels
+        in `gold` or `predicted` of each one's F1; in percent, nan without words.
+
+    Raises:
+        ValueError: the sentences differ in number or in length.
+    """
+    _check_lengths(gold, predicted)
+    pairs = Counter(
+        pair for tags in zip(gold, predicted, strict=True) for pair in zip(*tags, strict=True)
+    )
+    labels = {label for pair in pairs for label in pair}
+    if not pairs:
+        return {"accuracy": float("nan"), "macro_f1": float("nan")}
+    right = {label: pairs[label, label] for label in labels}
+    either: Counter[str] = Counter()
+    for pair, number in pairs.items():
+        for label in pair:
+            either[label] += number
+    return {
+        "accuracy": 100.0 * sum(right.values()) / pairs.total(),
+        "macro_f1": 100.0 * sum(2 * right[label] / either[label] for label in labels) / len(labels),
+    }
+
+
 def evaluate_tags_by_type(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 ) -> dict[str, dict[str, float]]:
@@ -105,18 +139,23 @@ def _chunk_sets(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 ) -> tuple[set, set]:
     """The chunks of all sentences as (sentence, type, start, end)."""
-    if len(gold) != len(predicted):
-        raise ValueError(f"{len(gold)} sentences with gold tags, but {len(predicted)} predicted")
+    _check_lengths(gold, predicted)
     gold_chunks, predicted_chunks = set(), set()
     for index, (gold_tags, predicted_tags) in enumerate(zip(gold, predicted, strict=True)):
-        if len(gold_tags) != len(predicted_tags):
-            raise ValueError(
-                f"sentence {index + 1} has {len(gold_tags)} gold tags, "
-                f"but {len(predicted_tags)} predicted ones"
-            )
         gold_chunks |= {(index, *chunk) for chunk in chunks(gold_tags)}
         predicted_chunks |= {(index, *chunk) for chunk in chunks(predicted_tags)}
     return gold_chunks, predicted_chunks
+
+
+def _check_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> None:
+    if len(gold) != len(predicted):
+        raise ValueError(f"{len(gold)} sentences with gold tags, but {len(predicted)} predicted")
+    for number, (gold_tags, predicted_tags) in enumerate(zip(gold, predicted, strict=True), 1):
+        if len(gold_tags) != len(predicted_tags):
+            raise ValueError(
+                f"sentence {number} has {len(gold_tags)} gold tags, "
+                f"but {len(predicted_tags)} predicted ones"
+            )
 
 
 def _scores(gold: set, predicted: set) -> dict[str, float]:
