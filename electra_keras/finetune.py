@@ -106,6 +106,7 @@ def fine_tune(
             options.gradient_accumulation_steps,
             options.loss_reduction,
             adaptation,
+            options.recompute,
         )
         factor = layerwise_rate(
             options.layerwise_lr_decay, num_layers, options.original_layer_decay

@@ -198,6 +198,11 @@ class RunOptions:
     train_steps: int | None = option(None, "Optimizer steps of the whole run.")
     train_batch_size: int | None = option(None, "Examples per optimizer step, over all replicas.")
     gradient_accumulation_steps: int = option(1, "Micro-batches per optimizer step and replica.")
+    recompute: bool = option(
+        False,
+        "Keep only each layer's input for the backward pass, and compute the layer again there: much "
+        "less memory, about a third more time.",
+    )
     learning_rate: float | None = option(None, "Peak learning rate, before warm-up's share.")
     warmup_steps: int | None = option(
         None, "Warm-up steps; default: 10,000 in pre-training, as the original, 10% in fine-tuning."

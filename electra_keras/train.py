@@ -79,7 +79,11 @@ def main() -> int:
 
     with strategy.scope():
         model = ElectraPretrainer(
-            config, options.seed, options.gradient_accumulation_steps, options.pad_to_multiple_of
+            config,
+            options.seed,
+            options.gradient_accumulation_steps,
+            options.pad_to_multiple_of,
+            options.recompute,
         )
         optimizer = ElectraOptimizer.of_run(options)
         model.compile(optimizer, jit_compile=options.jit_compile)

@@ -122,8 +122,8 @@ def explain_error(error: tf.errors.OpError, source: ReadableRecords) -> UserErro
         )
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return UserError(
-            "out of memory: lower the batch size, or raise --gradient_accumulation_steps "
-            f"({message.splitlines()[0]})"
+            "out of memory: give --recompute, raise --gradient_accumulation_steps, or lower the batch "
+            f"size ({message.splitlines()[0]})"
         )
     if isinstance(error, tf.errors.DataLossError) or "arse" in message:
         return explain_read_error(records)

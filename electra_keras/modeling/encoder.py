@@ -1,5 +1,7 @@
 """The transformer encoder that generator and discriminator are made of."""
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -22,6 +24,7 @@ class Encoder(keras.layers.Layer):
         config: sizes.
         embeddings: the embedding block, when another encoder owns it; by default a new one.
         lora: low-rank updates of the attention's projections, or None.
+        recompute: in training, each block keeps its input only, and the backward pass runs it again.
 
     Example:
         encoder = Encoder(config)
@@ -33,10 +36,11 @@ class Encoder(keras.layers.Layer):
         config: EncoderConfig,
         embeddings: Embeddings | None = None,
         lora: Lora | None = None,
+        recompute: bool = False,
         **kwargs: str,
     ) -> None:
         super().__init__(**kwargs)
-        self.config = config
+        self.config, self.recompute = config, recompute
         self.embeddings = embeddings or Embeddings(config, name="embeddings")
         self.embeddings_project = None
         if config.embedding_size != config.hidden_size:
@@ -120,11 +124,51 @@ class Encoder(keras.layers.Layer):
         ) * -1e4
         for block in self.blocks:
             key = None if noise is None else noise.next_key()
-            if compiled:
+            recompute = self.recompute and noise is not None
+            if compiled or recompute:
                 weights = [tf.convert_to_tensor(v.value) for v in block.weights]
                 trained = tuple(variable.trainable for variable in block.weights)
-                hidden = self._compiled_block(weights, hidden, attention_bias, key, trained)
+                run = self._compiled_block if compiled else self._stateless_block
+                if recompute:
+                    run = _recomputing(run)
+                hidden = run(weights, hidden, attention_bias, key, trained)
             else:
                 block_noise = None if key is None else DropoutNoise(key)
                 hidden = block(hidden, attention_bias, noise=block_noise)
         return hidden
+
+
+def _recomputing(run: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    """Returns `run`, whose gradient runs it again in place of keeping what it makes on its way.
+
+    Args:
+        run: takes what `Encoder._stateless_block` takes.
+    """
+
+    def recomputing(
+        weights: list[tf.Tensor],
+        hidden: tf.Tensor,
+        attention_bias: tf.Tensor,
+        key: tf.Tensor,
+        trained: tuple[bool, ...],
+    ) -> tf.Tensor:
+        @tf.custom_gradient
+        def block(hidden: tf.Tensor, *weights: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+            def gradient(output_gradient: tf.Tensor) -> list[tf.Tensor | None]:
+                # 0, but nobody knows before the gradient is there: so it is not run again too early,
+                # nor taken for the same computation as the first time.
+                zero = tf.math.is_nan(tf.reshape(output_gradient, [-1])[0])
+                inputs = [hidden + tf.cast(zero, hidden.dtype), *weights]
+                later_key = key + tf.cast(zero, key.dtype)
+                with tf.GradientTape(watch_accessed_variables=False) as tape:
+                    tape.watch(inputs)
+                    output = run(inputs[1:], inputs[0], attention_bias, later_key, trained)
+                return tape.gradient(output, inputs, output_gradient)
+
+            # No tape may see it: the compiled function would hand out all that its gradient needs.
+            constants = [tf.stop_gradient(weight) for weight in weights]
+            return run(constants, tf.stop_gradient(hidden), attention_bias, key, trained), gradient
+
+        return block(hidden, *weights)
+
+    return recomputing

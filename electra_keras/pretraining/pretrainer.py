@@ -48,6 +48,7 @@ class ElectraPretrainer(keras.Model):
         seed: of masks, samples and dropout. Initial weights follow keras.utils.set_random_seed.
         gradient_accumulation_steps: micro-batches that a replica's batch is split into.
         pad_to_multiple_of: of the generator's head, see `MaskedLanguageModelHead`.
+        recompute: of both encoders, see `Encoder`.
 
     Example:
         model = ElectraPretrainer(config)
@@ -61,13 +62,16 @@ class ElectraPretrainer(keras.Model):
         seed: int = 42,
         gradient_accumulation_steps: int = 1,
         pad_to_multiple_of: int = 1,
+        recompute: bool = False,
     ) -> None:
         config.require_both("the configuration")
         super().__init__(name="electra")
         self.config = config
         self.seed = seed
         self.gradient_accumulation_steps = gradient_accumulation_steps
-        self.discriminator = Encoder(config.discriminator, name="discriminator")
+        self.discriminator = Encoder(
+            config.discriminator, recompute=recompute, name="discriminator"
+        )
         shared = self.discriminator.embeddings
         if config.embedding_sharing == "encoder":
             self.generator = self.discriminator
@@ -79,7 +83,9 @@ class ElectraPretrainer(keras.Model):
                 ),
                 "none": lambda: None,
             }[config.embedding_sharing]()
-            self.generator = Encoder(config.generator, embeddings, name="generator")
+            self.generator = Encoder(
+                config.generator, embeddings, recompute=recompute, name="generator"
+            )
         self.generator_head = MaskedLanguageModelHead(
             config.generator,
             self.generator.embeddings.token_embedding,

@@ -67,8 +67,8 @@ class FeatureFeed:
         """Returns what an error of TensorFlow's in the loop means."""
         if isinstance(error, tf.errors.ResourceExhaustedError):
             return UserError(
-                "out of memory: lower --train_batch_size or --max_seq_length, or raise "
-                "--gradient_accumulation_steps"
+                "out of memory: give --recompute, raise --gradient_accumulation_steps, or lower "
+                "--train_batch_size or --max_seq_length"
             )
         return UserError(f"TensorFlow stopped: {reason(error)}")
 

@@ -48,6 +48,7 @@ class FineTuner(keras.Model):
         gradient_accumulation_steps: micro-batches that a replica's batch is split into.
         loss_reduction: "mean" over the examples of a batch, or their "sum", the original's (D7.32).
         adaptation: what of the encoder is trained.
+        recompute: of the encoder, see `Encoder`.
 
     Raises:
         UsageError: the model holds no discriminator, or has fewer positions than max_seq_length.
@@ -65,6 +66,7 @@ class FineTuner(keras.Model):
         gradient_accumulation_steps: int = 1,
         loss_reduction: str = "mean",
         adaptation: Adaptation | None = None,
+        recompute: bool = False,
     ) -> None:
         if config.discriminator is None:
             raise UsageError("the model holds no discriminator, which is what is fine-tuned")
@@ -81,7 +83,9 @@ class FineTuner(keras.Model):
         # The pre-trained model's name, so that its weights have the same paths.
         self.adaptation = adaptation or Adaptation()
         lora = self.adaptation.lora
-        self.encoder = Encoder(config.discriminator, lora=lora, name="discriminator")
+        self.encoder = Encoder(
+            config.discriminator, lora=lora, recompute=recompute, name="discriminator"
+        )
         self.encoder.build()
         self.adaptation.freeze(self.encoder)
         self.head = make_head(config.discriminator)
