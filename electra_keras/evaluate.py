@@ -24,6 +24,7 @@ from electra_keras.data.pipeline import open_records
 from electra_keras.data.records import find_records
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
 from electra_keras.tasks import registry, running
+from electra_keras.tasks.data.rows import extension_of
 from electra_keras.training import checkpoints, distribution, report, run_directory
 from electra_keras.training.evaluation import Evaluator
 
@@ -70,6 +71,8 @@ def evaluate_finetuned(model_dir: Path) -> int:
         flags.FLAGS.dev_share = None
         if "dev_file" not in elsewhere:
             flags.FLAGS.dev_file = None
+        elif "input_format" not in given and extension_of(flags.FLAGS.dev_file):
+            flags.FLAGS.input_format = None  # was for the run's own files
     options = option_flags.read(TaskOptions)
     strategy = distribution.make_strategy("one_device")
     with strategy.scope():

@@ -21,6 +21,7 @@ from absl import logging
 
 from electra_keras.config import ElectraConfig
 from electra_keras.tasks import registry, running
+from electra_keras.tasks.classification import ClassificationTask
 from electra_keras.tasks.features import FeatureFeed
 from electra_keras.tasks.finetuner import FineTuner, layerwise_rate
 from electra_keras.tasks.interface import Task
@@ -85,6 +86,9 @@ def fine_tune(
     checkpoint = checkpoints.find_checkpoint(init_from, options.checkpoint)
     vocabulary = checkpoints.read_vocabulary(init_from, config)
     task, examples = read_data(task_options)
+    earlier = run_directory.read_task(model_dir)
+    if isinstance(task, ClassificationTask) and earlier is not None and not options.fresh:
+        task = task.in_order_of(earlier)
     tokenizer = running.make_tokenizer(config, vocabulary)
     features = {name: task.features(part, tokenizer) for name, part in examples.items()}
     log_data(task, features)

@@ -82,6 +82,22 @@ def read_flagfile(cls: type, path: Path) -> None:
                 raise UserError(f"{path}: {error}") from error
 
 
+def flagfile_values(path: Path) -> dict[str, str]:
+    """Returns the values that a flagfile of `to_flagfile` has, as texts by name; none without a file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if not path.exists():
+        return {}
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
+    flags_of_file = (line[2:].partition("=") for line in lines if line.startswith("--"))
+    return {name: value for name, _, value in flags_of_file}
+
+
 def to_flagfile(*options: Any, leave_out: Collection[str] = ()) -> str:
     """Returns a flagfile with every option that is set, its help text above it."""
     lines = []

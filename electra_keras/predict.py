@@ -13,6 +13,7 @@ from electra_keras.tasks.options import InputOptions
 # isort: split
 # After electra_keras.console, which sets TensorFlow's log level.
 from electra_keras.tasks import registry, running
+from electra_keras.tasks.reading import as_trained
 from electra_keras.training import distribution
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Directory that electra_keras.finetune made.")
@@ -51,10 +52,10 @@ def main() -> int:
     if strangers:
         raise UsageError(f"--{min(strangers)} says nothing to a model of the task {task.name}")
     if _SUBMISSION.value:
-        if not hasattr(task, "write_submission"):
-            raise UsageError(f"--submission_dir: {task.name} has no write_submission")
+        registry.check_submission(task)
         Path(_SUBMISSION.value).mkdir(parents=True, exist_ok=True)
-    examples = task.read_inputs(options)
+    trained = option_flags.flagfile_values(Path(_MODEL_DIR.value) / "flags.cfg")
+    examples = task.read_inputs(as_trained(options, trained))
     predictor = running.Predictor(strategy, model, _BATCH_SIZE.value)
     progress = ProgressLine(len(examples), "examples")
     all_rows = []

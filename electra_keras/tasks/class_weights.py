@@ -1,6 +1,7 @@
 """Weights of classes in the loss, for data in which some are rare."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -41,19 +42,28 @@ def class_weights(
 
         return tuple(balanced(counts[label]) for label in labels)
     weights = dict.fromkeys(labels, 1.0)
-    for item in text.split(","):
-        label, equals, number = (part.strip() for part in item.rpartition("="))
-        if not equals:
-            raise UsageError(
-                f"{_FLAG} must be balanced, or label=weight pairs by comma: {item.strip()!r}"
-            )
-        if label not in weights:
+    # The longest name first: a label may hold commas, or begin with another one.
+    names = "|".join(map(re.escape, sorted(labels, key=len, reverse=True)))
+    pair = re.compile(rf"\s*({names})\s*=\s*([^,]*?)\s*(?:,|$)")
+    position = 0
+    while True:
+        found = pair.match(text, position)
+        if found is None:
+            item = text[position:].partition(",")[0]
+            label, equals, _ = (part.strip() for part in item.rpartition("="))
+            if not equals:
+                raise UsageError(
+                    f"{_FLAG} must be balanced, or label=weight pairs by comma: {item.strip()!r}"
+                )
             known = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
             raise UsageError(f"{_FLAG}: no label {label!r} in the training data, which has {known}")
+        label, number = found.groups()
         try:
             weights[label] = float(number)
         except ValueError:
             weights[label] = math.nan
         if not 0 < weights[label] < math.inf:
             raise UsageError(f"{_FLAG}: the weight of {label!r} must be above 0: {number!r}")
-    return tuple(weights.values())
+        position = found.end()
+        if not found[0].endswith(","):
+            return tuple(weights.values())

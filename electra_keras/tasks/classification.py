@@ -1,17 +1,16 @@
 """Classification and regression of texts and pairs of texts: settings, head, predictions, scores."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from electra_keras.config import EncoderConfig, matches
+from electra_keras.config import EncoderConfig
 from electra_keras.console import UsageError, UserError
-from electra_keras.modeling.layers import DropoutNoise, dropout
 from electra_keras.tasks.class_weights import class_weights
+from electra_keras.tasks.classification_head import ClassificationHead, element_loss
 from electra_keras.tasks.data.examples import TextExample, count_labels
 from electra_keras.tasks.data.glue import GLUE_TASKS, STS_RANGE, write_submission
 from electra_keras.tasks.features import Features
@@ -19,11 +18,13 @@ from electra_keras.tasks.interface import settings_from_json, settings_to_json
 from electra_keras.tasks.metrics.classification import GLUE_METRICS, METRICS
 from electra_keras.tasks.options import InputOptions, TaskOptions
 from electra_keras.tasks.packing import TRUNCATIONS, pack
-from electra_keras.tasks.reading import read_texts, read_texts_to_classify
+from electra_keras.tasks.reading import label_names, read_texts, read_texts_to_classify
 from electra_keras.text.tokenizer import Tokenizer
 
-# Texts that are tokenized at a time.
-_CHUNK = 2000
+# Texts that are tokenized at a time, and their characters: each takes some 70 bytes meanwhile.
+_CHUNK, _CHUNK_CHARACTERS = 2000, 2_000_000
+# [CLS], a token and [SEP].
+_SHORTEST = 3
 KINDS = ("single_label", "multi_label", "regression")
 
 
@@ -105,9 +106,10 @@ class ClassificationTask:
                     "your own give --task=classification"
                 )
         else:
-            labels = tuple(count_labels([*examples, *held_out]))
+            labels = label_names(options) or tuple(count_labels([*examples, *held_out]))
             if len(labels) < (1 if kind == "multi_label" else 2):
-                raise UsageError(f"the training examples have only the label {labels}")
+                found = f"only the label {labels[0]!r}" if labels else "no label at all"
+                raise UsageError(f"the training examples have {found}: there is nothing to learn")
         metrics = (
             GLUE_METRICS.get(name)
             or {
@@ -135,6 +137,21 @@ class ClassificationTask:
             tuple(metrics),
             weights,
         )
+
+    def in_order_of(self, earlier: str) -> Self:
+        """Returns the task with its labels in the order of an earlier task.json, if it has the same.
+
+        Integers were once in the order of texts; what was trained so keeps its ids.
+        """
+        try:
+            labels = self.from_json(earlier, "").labels
+        except UserError:  # of something else, which `run_directory.prepare` refuses
+            return self
+        if sorted(labels) != sorted(self.labels):
+            return self
+        weights = dict(zip(self.labels, self.class_weights, strict=False))
+        ordered = tuple(weights[label] for label in labels if label in weights)
+        return dataclasses.replace(self, labels=labels, class_weights=ordered)
 
     def describe(self) -> str:
         """Returns the kind and the labels, for the log."""
@@ -173,18 +190,22 @@ class ClassificationTask:
             UserError: it is something else; names `where`.
         """
         task = settings_from_json(cls, "classification", text, where)
+        classes = task.kind != "regression"
         fine = (
             task.kind in KINDS
             and task.truncation in TRUNCATIONS
-            and matches(task.max_seq_length, int)
-            and matches(task.pairs, bool)
+            and task.max_seq_length >= _SHORTEST
             and bool(task.metrics)
             and set(task.metrics) <= set(METRICS)
-            and all(matches(label, str) for label in task.labels)
-            and len(task.label_range) == 2
-            and all(matches(bound, float) for bound in task.label_range)
+            # These two read a column for each label, the others one value for each example.
+            and {name in ("macro_f1", "micro_f1") for name in task.metrics}
+            == {task.kind == "multi_label"}
+            and bool(task.labels) == classes
+            and len(set(task.labels)) == len(task.labels)
+            and all(label.strip() for label in task.labels)
+            and (classes or task.label_range[0] < task.label_range[1])
             and len(task.class_weights) in (0, len(task.labels))
-            and all(matches(weight, float) for weight in task.class_weights)
+            and all(weight > 0 for weight in task.class_weights)
         )
         if not fine:
             raise UserError(f"{where} holds an impossible value")
@@ -219,8 +240,7 @@ class ClassificationTask:
                 wanted = "pairs of texts" if self.pairs else "single texts"
                 raise UserError(f"example {example.id}: the task is one of {wanted}")
         chunks = []
-        for start in range(0, len(examples), _CHUNK):
-            chunk = examples[start : start + _CHUNK]
+        for chunk in chunks_of(examples):
             texts = tf.constant([example.text_a for example in chunk])
             pairs = tf.constant([e.text_b for e in chunk]) if self.pairs else None
             chunks.append([value.numpy() for value in self.encode(tokenizer, texts, pairs)])
@@ -248,7 +268,7 @@ class ClassificationTask:
 
     # --- outputs --------------------------------------------------------------------------------
 
-    def make_head(self, encoder: EncoderConfig) -> "ClassificationHead":
+    def make_head(self, encoder: EncoderConfig) -> ClassificationHead:
         """Returns the head for an encoder."""
         return ClassificationHead(encoder, self.kind, max(1, len(self.labels)), self.class_weights)
 
@@ -336,47 +356,14 @@ class ClassificationTask:
         return write_submission(directory, self.name, split, examples, values)
 
 
-def element_loss(
-    kind: str, outputs: tf.Tensor, labels: tf.Tensor, weights: Sequence[float] = ()
-) -> tf.Tensor:
-    """Returns the loss of each example [n] from outputs [n, classes].
-
-    `weights` are those of the classes, or none: see `class_weights.class_weights`.
-    """
-    if kind == "regression":
-        return tf.square(outputs[:, 0] - labels)
-    if kind == "multi_label":
-        losses = tf.nn.weighted_cross_entropy_with_logits(
-            labels, outputs, tf.constant(weights or (1.0,), tf.float32)
-        )
-        return tf.reduce_sum(losses, axis=-1)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=outputs)
-    return losses * tf.gather(tf.constant(weights, tf.float32), labels) if weights else losses
-
-
-class ClassificationHead(keras.layers.Layer):
-    """Dropout on the vector of [CLS], and one linear layer (D7.35): no hidden layer."""
-
-    def __init__(
-        self, encoder: EncoderConfig, kind: str, outputs: int, class_weights: Sequence[float] = ()
-    ) -> None:
-        super().__init__(name="task_head")
-        self.rate, self.kind = encoder.hidden_dropout_prob, kind
-        self.class_weights = tuple(class_weights)
-        self.output_dense = keras.layers.Dense(outputs, name="output_dense")
-        self.output_dense.build((None, encoder.hidden_size))
-        self.built = True
-
-    def call(
-        self, hidden: tf.Tensor, batch: Mapping[str, tf.Tensor], noise: DropoutNoise | None = None
-    ) -> tf.Tensor:
-        """Maps [batch, length, hidden_size] to float32 [batch, outputs]."""
-        vector = dropout(hidden[:, 0], self.rate, noise)
-        return tf.cast(self.output_dense(vector), tf.float32)
-
-    def loss(
-        self, hidden: tf.Tensor, batch: Mapping[str, tf.Tensor], noise: DropoutNoise | None
-    ) -> tf.Tensor:
-        """Returns the loss of each example, [batch]."""
-        outputs = self(hidden, batch, noise=noise)
-        return element_loss(self.kind, outputs, batch["labels"], self.class_weights)
+def chunks_of(examples: Sequence[TextExample]) -> Iterator[Sequence[TextExample]]:
+    """Yields the examples in parts that can be tokenized at once; a long text is one alone."""
+    start = size = 0
+    for position, example in enumerate(examples):
+        length = len(example.text_a) + len(example.text_b or "")
+        full = position - start == _CHUNK or size + length > _CHUNK_CHARACTERS
+        if full and position > start:
+            yield examples[start:position]
+            start, size = position, 0
+        size += length
+    yield examples[start:]

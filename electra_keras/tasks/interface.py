@@ -5,12 +5,13 @@
 
 import dataclasses
 import json
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
-from electra_keras.config import EncoderConfig
+from electra_keras.config import EncoderConfig, matches
 from electra_keras.console import UserError
 from electra_keras.tasks.features import Features
 from electra_keras.tasks.finetuner import Head
@@ -112,16 +113,37 @@ def settings_from_json(cls: type[Settings], family: str, text: str, where: str) 
     """Parses what `settings_to_json` wrote; lists become tuples.
 
     Raises:
-        UserError: it is something else; names `where`.
+        UserError: it is something else, or a field is of another type; names `where`.
     """
     try:
         values = json.loads(text)
         if values.pop("family") != family:
             raise ValueError("another family of tasks")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        settings = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         words = family.replace("_", " ")
         raise UserError(f"{where} holds no settings of a {words} task: {error}") from error
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if not _is_setting(value, field.type):
+            raise UserError(f"{where} holds an impossible value: {field.name} is {value!r:.60}")
+    return settings
+
+
+def _is_setting(value: Any, kind: Any) -> bool:
+    """Whether a value is of a field's type, and fits TensorFlow's int32, or UTF-8."""
+    if typing.get_origin(kind) is tuple:
+        kinds = typing.get_args(kind)
+        if not isinstance(value, tuple):
+            return False
+        if kinds[-1] is Ellipsis:
+            return all(_is_setting(item, kinds[0]) for item in value)
+        return len(value) == len(kinds) and all(map(_is_setting, value, kinds))
+    if not matches(value, kind):
+        return False
+    if kind is int:
+        return abs(value) < 2**31
+    return is_utf8(value) if kind is str else True
 
 
 def is_utf8(text: str) -> bool:

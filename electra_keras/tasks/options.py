@@ -5,6 +5,20 @@ import dataclasses
 from electra_keras.config import require
 from electra_keras.options import RunOptions, option
 
+INPUT_FORMATS = ("tsv", "csv", "jsonl", "json")
+_HEADER = (
+    "TSV and CSV files begin with the columns' names. Default: they do, if columns go by name; if by "
+    "number, it must be said."
+)
+_SEPARATOR = (
+    "Between the fields of TSV and CSV files: a character, or tab; default: tab or comma, or what "
+    "parts the header into the columns that are asked for."
+)
+_QUOTED = "Fields may stand in double quotes; default: those of CSV files do, those of TSV do not."
+_MAX_TEXT_LENGTH = (
+    "Characters of a text; longer ones are refused, for a text takes some 70 bytes for each."
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class TaskOptions:
@@ -25,12 +39,30 @@ class TaskOptions:
     max_seq_length: int | None = option(
         None, "Tokens per input; default 128, question_answering 512, the original's."
     )
+    input_format: str | None = option(
+        None,
+        "How to read files whose names do not end so, as train.txt: a table, or questions as SQuAD's "
+        "json or as jsonl.",
+        INPUT_FORMATS,
+    )
     # Classification.
     text_columns: str = option(
         "text", "One or two columns, by comma: names in the header, keys of JSONL, or numbers."
     )
-    label_column: str = option("label", "Column of the label or number.")
-    header: bool = option(True, "TSV and CSV files begin with the columns' names.")
+    label_column: str = option(
+        "label",
+        "Column of the label or number; with --multi_label also several, by comma, of 0 and 1, one "
+        "for each label.",
+    )
+    header: bool | None = option(None, _HEADER)
+    separator: str | None = option(None, _SEPARATOR)
+    quoted: bool | None = option(None, _QUOTED)
+    no_label: str | None = option(
+        None,
+        "Rows with this label have none, and are left out; default: in pairs of texts -, as SNLI has "
+        "it; empty: no row is.",
+    )
+    max_text_length: int = option(10_000_000, _MAX_TEXT_LENGTH)
     multi_label: bool = option(False, "An example may have any number of labels.")
     label_separator: str = option(",", "Between the labels of a multi-label example.")
     regression: bool = option(False, "Labels are numbers.")
@@ -89,7 +121,13 @@ class TaskOptions:
             self.max_seq_length is None or self.max_seq_length >= 8,
             f"--max_seq_length must be at least 8: {self.max_seq_length}",
         )
-        for name in ("stride", "max_query_length", "max_answer_length", "beam_size"):
+        for name in (
+            "stride",
+            "max_query_length",
+            "max_answer_length",
+            "beam_size",
+            "max_text_length",
+        ):
             value = getattr(self, name)
             require(value is None or value >= 1, f"--{name} must be at least 1: {value}")
 
@@ -108,11 +146,16 @@ class InputOptions:
         None,
         "How to read an input whose name does not end so, as standard input: a table, or questions "
         "as SQuAD's json or as jsonl.",
-        ("tsv", "csv", "jsonl", "json"),
+        INPUT_FORMATS,
     )
-    text_columns: str = option("text", "One or two columns of a table, by comma.")
+    text_columns: str | None = option(
+        None, "One or two columns of a table, by comma; default: as in training."
+    )
     id_column: str | None = option(None, "Column of a table's ids; default: counted from 0.")
-    header: bool = option(True, "TSV and CSV files begin with the columns' names.")
+    header: bool | None = option(None, _HEADER + " As in training.")
+    separator: str | None = option(None, _SEPARATOR)
+    quoted: bool | None = option(None, _QUOTED)
+    max_text_length: int = option(10_000_000, _MAX_TEXT_LENGTH)
     word_column: int | None = option(
         None, "The input is a CoNLL file with the words in this column, from 0."
     )
@@ -131,6 +174,10 @@ class InputOptions:
         require(
             self.tag_column is None or self.word_column is not None,
             "--tag_column needs --word_column: which column of the file holds the words",
+        )
+        require(
+            self.max_text_length >= 1,
+            f"--max_text_length must be at least 1: {self.max_text_length}",
         )
 
 

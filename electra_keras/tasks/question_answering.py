@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tensorflow as tf
 
-from electra_keras.config import EncoderConfig, matches
+from electra_keras.config import EncoderConfig
 from electra_keras.console import ProgressLine, UsageError, UserError
 from electra_keras.tasks import answers
 from electra_keras.tasks.answer_heads import ElectraAnswerHead, PlainAnswerHead
@@ -81,7 +81,14 @@ class QuestionAnsweringTask:
         """Reads a file of questions; those of an article are not parted; of dev questions, those that
         can be scored (`scored_questions`).
         """
-        examples = read_split(options, split, EXTENSIONS, read_questions, article)
+        if options.input_format in ("tsv", "csv"):
+            raise UsageError(f"--input_format={options.input_format} is for texts to classify")
+        by_line = {"json": False, "jsonl": True}.get(options.input_format)
+
+        def read(path: str) -> list[QuestionExample]:
+            return read_questions(path, by_line)
+
+        examples = read_split(options, split, EXTENSIONS, read, article)
         if split == "dev":
             return scored_questions(examples, task is None or task.has_impossible)
         return examples
@@ -134,11 +141,8 @@ class QuestionAnsweringTask:
         numbers = ("stride", "max_query_length", "max_answer_length", "beam_size")
         fine = (
             task.answer_head in ("electra", "plain")
-            and matches(task.has_impossible, bool)
-            and all(matches(getattr(task, name), int) for name in ("max_seq_length", *numbers))
             and all(getattr(task, name) > 0 for name in numbers)
             and task.max_query_length + 3 < task.max_seq_length
-            and matches(task.null_threshold, float)
         )
         if not fine:
             raise UserError(f"{where} holds an impossible value")

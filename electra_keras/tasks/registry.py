@@ -22,6 +22,11 @@ FAMILY_OPTIONS = {
         "text_columns",
         "label_column",
         "header",
+        "separator",
+        "quoted",
+        "no_label",
+        "max_text_length",
+        "input_format",
         "multi_label",
         "label_separator",
         "regression",
@@ -30,6 +35,7 @@ FAMILY_OPTIONS = {
         "class_weights",
     },
     QuestionAnsweringTask: {
+        "input_format",
         "stride",
         "answer_head",
         "max_query_length",
@@ -47,6 +53,11 @@ READING_OPTIONS = {
     "text_columns",
     "label_column",
     "header",
+    "separator",
+    "quoted",
+    "no_label",
+    "max_text_length",
+    "input_format",
     "label_separator",
     "word_column",
     "tag_column",
@@ -58,6 +69,9 @@ INPUT_OPTIONS = {
         "text_columns",
         "id_column",
         "header",
+        "separator",
+        "quoted",
+        "max_text_length",
         "glue_dir",
         "split",
     },
@@ -138,3 +152,18 @@ def family_of_settings(text: str, where: str, task: str | None = None) -> type[T
             f"{where} is of no task of this library; if it is one of your own, name it: "
             "--task=module:Class"
         ) from error
+
+
+def check_submission(task: Task) -> None:
+    """Checks that predictions of a task can be written as an official scorer takes them.
+
+    Raises:
+        UsageError: there is no such file for the task.
+    """
+    if not hasattr(task, _OPTIONAL):
+        raise UsageError(f"--submission_dir: {task.name} has no {_OPTIONAL}")
+    if isinstance(task, ClassificationTask) and task.name not in GLUE_TASKS:
+        raise UsageError(
+            f"--submission_dir: {task.name} is none of GLUE's tasks, and has no official scorer; "
+            "predictions are the JSON lines on standard output"
+        )

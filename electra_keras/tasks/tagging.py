@@ -72,7 +72,7 @@ class TaggingTask:
     def read(
         cls, options: TaskOptions, split: str, task: Self | None = None
     ) -> list[TaggedSentence]:
-        """Reads a CoNLL file; with a task, only its types of tags are allowed."""
+        """Reads a CoNLL file; with a task, warns of tags of types that it does not know."""
         labels = task.labels if task else None
         plain = (task.scheme if task else options.tag_scheme) == PLAIN
 
@@ -163,9 +163,10 @@ class TaggingTask:
     ) -> dict[str, np.ndarray]:
         """Returns the arrays of windows.
 
-        Beside the inputs and `labels` (-1 where there is none): `is_word` [windows, length], the first
-        token of each word in one of its windows, `starts`, `ends` there, the word's span in its text
-        (of a sentence: its words joined by spaces), and `example` [windows], the number of the example.
+        Beside the inputs and `labels` (-1 where there is none, or none that the model knows): `is_word`
+        [windows, length], the first token of each word in one of its windows, `starts`, `ends` there,
+        the word's span in its text (of a sentence: its words joined by spaces), and `example`
+        [windows], the number of the example.
         """
         parts = []
         for first in range(0, len(examples), _CHUNK):
@@ -187,10 +188,9 @@ class TaggingTask:
             if all(getattr(example, "tags", None) is not None for example in chunk):
                 tags = [self._learned(sentence.tags) for sentence in chunk]
                 arrays["labels"] = np.full(arrays["is_word"].shape, -1, np.int32)
+                ids = {tag: number for number, tag in enumerate(self.labels)}
                 arrays["labels"][arrays["is_word"]] = [
-                    self._label_id(tag, sentence.id)
-                    for sentence, of_sentence in zip(chunk, tags, strict=True)
-                    for tag in of_sentence
+                    ids.get(tag, -1) for of_sentence in tags for tag in of_sentence
                 ]
             parts.append(arrays)
         names = set.intersection(*(set(arrays) for arrays in parts))
@@ -203,11 +203,6 @@ class TaggingTask:
     def _written(self, tags: Sequence[str]) -> list[str]:
         """Returns a sentence's predicted tags in the scheme of the data."""
         return list(tags) if self.scheme == self.data_scheme else write_tags(tags, self.data_scheme)
-
-    def _label_id(self, tag: str, sentence: str) -> int:
-        if tag not in self.labels:  # a model from elsewhere may know a type by half
-            raise UserError(f"sentence {sentence}: the model has no tag {tag!r}")
-        return self.labels.index(tag)
 
     # --- outputs --------------------------------------------------------------------------------
 

@@ -29,6 +29,20 @@ def test_given_weights():
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("schlecht, öde=2", (1, 2, 1, 1)),
+        ("schlecht, öde=2, gut=3,öde = 0.5", (3, 2, 1, 0.5)),
+        ("schlecht=4,schlecht, öde=2", (1, 2, 4, 1)),
+        ("gut=5", (5, 1, 1, 1)),
+    ],
+)
+def test_labels_with_commas(text, expected):
+    labels = ("gut", "schlecht, öde", "schlecht", "öde")
+    assert class_weights(text, labels, [], False) == expected
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("d=2", "no label 'd' in the training data, which has a, b"),

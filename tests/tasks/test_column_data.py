@@ -151,8 +151,10 @@ def test_plain_labels(tmp_path):
     path = write(tmp_path, "Ada B-PER\nlebt VERB\n")
     (sentence,) = read_columns(path, plain=True)
     assert sentence.tags == ("B-PER", "VERB")
-    with pytest.raises(UserError, match="line 2: unknown tag 'VERB'; the tags are B-PER, BERB"):
-        read_columns(path, plain=True, labels=["B-PER", "BERB"])
+    with pytest.raises(
+        UserError, match="no tag is one of the model's, as 'B-PER'; the tags are BERB"
+    ):
+        read_columns(path, plain=True, labels=["BERB"])
 
 
 @pytest.mark.parametrize(
@@ -179,15 +181,18 @@ def test_labels_found(tmp_path):
     assert tag_labels(read_columns(write(tmp_path, "a O\nb B\nc I\n"))) == ["O", "B", "I"]
 
 
-def test_labels_given(tmp_path):
+def test_labels_given(tmp_path, caplog):
     labels = tag_labels(read_columns(write(tmp_path, "a B-LOC\n\nb O\n")))
     sentences = read_columns(write(tmp_path, "a O\n\nb S-LOC\nc B-LOC\nd E-LOC\n"), labels=labels)
     assert sentences[1].tags == ("B-LOC", "B-LOC", "I-LOC")
-    path = write(tmp_path, "a O\n\nb B-LOC\nc I-PER\n")
-    with pytest.raises(
-        UserError, match=r"line 4: unknown tag 'I-PER'; the tags are O, B-LOC, I-LOC"
-    ):
-        read_columns(path, labels=labels)
+    assert not caplog.text
+    path = write(tmp_path, "a O\n\nb B-LOC\nc I-PER\nd I-ORG\ne I-PER\n")
+    assert read_columns(path, labels=labels)[1].tags == ("B-LOC", "B-PER", "B-ORG", "B-PER")
+    (record,) = caplog.records
+    assert record.getMessage().endswith(
+        "3 of 5 words have a tag that the model does not know, which counts as its error: 'I-ORG' (1), "
+        "'I-PER' (2)"
+    )
 
 
 @pytest.mark.parametrize(

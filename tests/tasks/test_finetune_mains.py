@@ -160,9 +160,14 @@ def test_bad_input_is_one_line(finetuned, pretrained, data, tmp_path):
         (["--text_columns=review"], "--text_columns is for tables, but standard input is read as"),
         (["--input_format=json"], "--input_format=json is for questions"),
         (["--input_format=tsv", "--glue_dir=glue"], "--glue_dir contradicts"),
+        (
+            [f"--submission_dir={tmp_path / 'sub'}"],
+            "none of GLUE's tasks, and has no official scorer",
+        ),
     ):
         code, line = runs.error_of("electra_keras.predict", f"--model_dir={finetuned}", *flags)
         assert code == 2 and message in line
+    assert not (tmp_path / "sub").exists()
     code, line = error(f"--model_dir={finetuned}", "--truncation=tail")
     assert code == 2 and "holds a run of another task" in line
 

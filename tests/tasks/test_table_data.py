@@ -7,7 +7,8 @@ import pytest
 from electra_keras.console import UsageError, UserError
 from electra_keras.tasks.data.examples import TextExample, count_labels, hold_out
 from electra_keras.tasks.data.files import find_split
-from electra_keras.tasks.data.tables import EXTENSIONS, TableFormat, read_table
+from electra_keras.tasks.data.rows import EXTENSIONS, TableFormat
+from electra_keras.tasks.data.tables import read_table
 
 LABELLED = TableFormat(("text",), "label")
 PAIRS = TableFormat(("q", "a"), "label", id_column="n")
@@ -189,9 +190,9 @@ NUMBERS = TableFormat(("text",), "label", regression=True)
         ("x.tsv", "text\tlabel\na\tinf\n", NUMBERS, r"line 2: the label should be a number"),
         (
             "x.tsv",
-            "text\tlabel\na\t['x']\n",
+            "text\tlabel\na\t['x', y]\n",
             MULTI,
-            r"x\.tsv, line 2, column 2: bad JSON: Expecting",
+            r"x\.tsv, line 2: the labels are no list of JSON or Python: \['x', y\]",
         ),
         ("x.tsv", b"text\tlabel\na\tx\ncaf\xe9\tx\n", LABELLED, r"x\.tsv, line 3: not UTF-8"),
         ("x.csv", b"text,label\na,x\ncaf\xe9,x\n", LABELLED, r"x\.csv, line 3: not UTF-8"),
@@ -267,8 +268,11 @@ def test_unreadable_files(tmp_path):
     (tmp_path / "cut.csv.gz").write_bytes(whole[: len(whole) - 20])
     with pytest.raises(UserError, match=r"cannot read .*cut\.csv\.gz: Compressed file ended"):
         read_table(str(tmp_path / "cut.csv.gz"), LABELLED)
-    with pytest.raises(UsageError, match=r"x\.txt: expected a file whose name ends in \.tsv"):
-        read_table("x.txt", LABELLED)
+    for name in ("x.txt", "train", "x.dat.gz"):
+        with pytest.raises(
+            UsageError, match=r": expected a file .* ends in \.tsv.*--input_format=tsv,"
+        ):
+            read_table(name, LABELLED)
 
 
 @pytest.mark.parametrize(

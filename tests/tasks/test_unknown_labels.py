@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import seqeval.metrics
 import sklearn.metrics
 
 from electra_keras.console import UserError
@@ -9,6 +10,13 @@ from electra_keras.tasks.classification import ClassificationTask
 from electra_keras.tasks.data.examples import TaggedSentence, TextExample
 from electra_keras.tasks.options import TaskOptions
 from electra_keras.tasks.tagging import TaggingTask
+from electra_keras.text.tokenizer import Tokenizer
+from electra_keras.text.vocabulary import Vocabulary
+
+
+def make_tokenizer():
+    return Tokenizer(Vocabulary(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]))
+
 
 OPTIONS = TaskOptions(task="classification")
 MULTI = TaskOptions(task="classification", multi_label=True)
@@ -105,3 +113,36 @@ def test_held_out_tags_belong_to_the_task():
     held_out = [TaggedSentence("1", ("a",), ("B-Y",))]
     labels = ("O", "B-X", "I-X", "B-Y", "I-Y")
     assert TaggingTask.of_data(options, train, held_out).labels == labels
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("scheme", ["BIO", "BIOES", "plain"])
+@pytest.mark.parametrize("seed", range(5))
+def test_unknown_tags_equal_seqeval_and_scikit_learn(tmp_path, seed, scheme):
+    """Through the file and the arrays, as evaluate has them."""
+    rng = np.random.default_rng(seed)
+    options = TaskOptions(task="tagging", tag_scheme=scheme, max_seq_length=16)
+    kinds = ["O", "B-X", "I-X", "B-NEW", "I-NEW", "B-Z"]
+    train = [TaggedSentence("0", ("a",) * 3, ("B-X", "I-X", "O"), scheme)]
+    task = TaggingTask.of_data(options, train)
+    sentences = [[str(tag) for tag in rng.choice(kinds, 8)] for _ in range(12)]
+    sentences[0][:2] = "B-X", "B-NEW"
+    path = tmp_path / "dev.conll"
+    path.write_text("\n".join("".join(f"a {t}\n" for t in tags) for tags in sentences))
+    dev = TaskOptions(task="tagging", dev_file=str(path), tag_scheme=scheme)
+    examples = TaggingTask.read(dev, "dev", task)
+    features = task.features(examples, make_tokenizer())
+    assert (features["labels"] >= 0).sum() < features["is_word"].sum() == 12 * 8
+    outputs = rng.normal(size=(*features["is_word"].shape, len(task.labels))).astype(np.float32)
+    found = task.evaluate(outputs, features, examples)
+    predicted = [tags for tags, _ in task.predicted_tags(outputs, features, len(examples))]
+    flat = [[tag for tags in side for tag in tags] for side in (sentences, predicted)]
+    if scheme == "plain":
+        expected = sklearn.metrics.f1_score(*flat, average="macro", zero_division=0)
+        assert found["macro_f1"] == pytest.approx(100 * expected)
+        assert found["accuracy"] == pytest.approx(100 * sklearn.metrics.accuracy_score(*flat))
+    else:
+        gold = [task._learned(example.tags) for example in examples]
+        for name in ("f1", "recall", "precision"):
+            expected = getattr(seqeval.metrics, f"{name}_score")(gold, predicted)
+            assert found[name] == pytest.approx(100 * expected)

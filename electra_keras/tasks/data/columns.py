@@ -1,13 +1,14 @@
 """Tagged sentences in CoNLL's format: a word a line, columns, a blank line between sentences."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from absl import logging
 
 from electra_keras.console import UserError
-from electra_keras.tasks.data.examples import TaggedSentence
+from electra_keras.tasks.data.examples import TaggedSentence, warn_of_unknown_labels
 from electra_keras.tasks.data.files import read_lines
 from electra_keras.tasks.metrics.tagging import convert_tags
 from electra_keras.tasks.schemes import PLAIN, find_scheme, read_tags
@@ -39,7 +40,8 @@ def read_columns(
 
     Args:
         word_column, tag_column: numbers from 0, or from -1 backwards; None for a file without tags.
-        labels: as from `tag_labels`, to allow only tags of their types; None: whatever is there.
+        labels: as from `tag_labels`, of a model: tags of other types are warned of; None: whatever is
+            there.
         plain: the tags are labels of words, such as parts of speech, and stay as they are.
 
     Columns are parted by tabs in a line that has one, else by spaces. Lines that hold nothing but
@@ -53,7 +55,8 @@ def read_columns(
 
     Raises:
         UserError: the file cannot be read or holds no sentence; a line has another number of columns
-            than the first, too few for those asked for, no word, or an unknown tag.
+            than the first, too few for those asked for, no word, or an unknown tag; or none of the tags
+            is one of `labels`.
     """
     sentences = list(_read_rows(path, word_column, tag_column))
     if not sentences:
@@ -64,7 +67,11 @@ def read_columns(
     found = [tuple(row.tag for row in rows) for rows in sentences]
     lines = {row.tag: row.line for rows in reversed(sentences) for row in reversed(rows)}
     meanings = {tag: tag for tag in lines} if plain else read_tags(lines)
-    _check_tags(meanings, labels, plain, lines, path)
+    _check_tags(meanings, lines, path)
+    if labels is not None:
+        _warn_of_unknown(
+            Counter(tag for row in found for tag in row), meanings, labels, plain, path
+        )
     if plain:
         scheme, tags = PLAIN, found
     else:
@@ -155,22 +162,34 @@ def _sentence(rows: list[_Row]) -> list[list[_Row]]:
     return [rows] if rows else []
 
 
-def _check_tags(
+def _check_tags(meanings: dict[str, str | None], lines: dict[str, int], path: str) -> None:
+    """Checks that a file's tags are some, given what they mean and the first line of each."""
+    for tag in sorted(meanings, key=lines.__getitem__):
+        if meanings[tag] is None:
+            raise UserError(
+                f"{path}, line {lines[tag]}: unknown tag {tag!r}: expected O, or B-, I-, E- or S- and a "
+                "type (BILOU, BMES and the type in front are read, too); labels that are no such tags, "
+                "as parts of speech: --tag_scheme=plain"
+            )
+
+
+def _warn_of_unknown(
+    counts: Counter[str],
     meanings: dict[str, str | None],
-    labels: Sequence[str] | None,
+    labels: Sequence[str],
     plain: bool,
-    lines: dict[str, int],
     path: str,
 ) -> None:
-    """Checks a file's tags, given what they mean and the first line of each."""
-    for tag in sorted(meanings, key=lines.__getitem__):
-        where, meaning = f"{path}, line {lines[tag]}", meanings[tag]
-        if meaning is None:
-            raise UserError(
-                f"{where}: unknown tag {tag!r}: expected O, or B-, I-, E- or S- and a type (BILOU, "
-                "BMES and the type in front are read, too); labels that are no such tags, as parts of "
-                "speech: --tag_scheme=plain"
-            )
-        known = labels is None or meaning in labels or (not plain and "B" + meaning[1:] in labels)
-        if not known:
-            raise UserError(f"{where}: unknown tag {tag!r}; the tags are {', '.join(labels)}")
+    """Warns of the tags that a model does not know, of how many words each is."""
+
+    def is_known(tag: str) -> bool:
+        meaning = meanings[tag]
+        return meaning in labels or (not plain and "B" + meaning[1:] in labels)
+
+    unknown = {tag: counts[tag] for tag in sorted(counts) if not is_known(tag)}
+    if len(unknown) == len(counts):
+        raise UserError(
+            f"{path}: no tag is one of the model's, as {min(unknown)!r}; the tags are "
+            f"{', '.join(labels)}"
+        )
+    warn_of_unknown_labels(path, unknown, counts.total(), "words have a tag")

@@ -18,7 +18,7 @@ from absl import logging
 
 from electra_keras.console import UsageError, UserError
 from electra_keras.tasks.data.examples import QuestionExample
-from electra_keras.tasks.data.files import parse_json, read_lines
+from electra_keras.tasks.data.files import parse_json, read_lines, warn_once
 from electra_keras.tasks.metrics.squad import normalize_answer
 
 EXTENSIONS = (".json", ".jsonl")
@@ -222,23 +222,16 @@ class _Reader:
                 raise UserError(f"{self.name}: two questions have the id {example.id!r}")
             seen.add(example.id)
         for what, places in self.odd.items():
-            logging.warning(
-                "%s: %d of %d questions %s: the list decides, as in the official script; the first "
-                "is %s",
-                self.name,
-                len(places),
-                len(self.examples),
-                what,
-                places[0].removeprefix(f"{self.name}, "),
+            warn_once(
+                f"{self.name}: {len(places)} of {len(self.examples)} questions {what}: the list "
+                f"decides, as in the official script; the first is "
+                f"{places[0].removeprefix(self.name + ', ')}"
             )
-        if self.misplaced.first:
-            logging.warning(
-                "%d answers are not at their offset: %d were found elsewhere, %d are not trained on; "
-                "the first is %s",
-                self.misplaced.moved + self.misplaced.lost,
-                self.misplaced.moved,
-                self.misplaced.lost,
-                self.misplaced.first,
+        found = self.misplaced
+        if found.first:
+            warn_once(
+                f"{found.moved + found.lost} answers are not at their offset: {found.moved} were found "
+                f"elsewhere, {found.lost} are not trained on; the first is {found.first}"
             )
         return self.examples
 
