@@ -80,6 +80,7 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     from electra_keras.options import ModelOptions, TrainingOptions
     from electra_keras.pretraining.pretrainer import ElectraPretrainer
     from electra_keras.training import distribution
+    from electra_keras.training.execution import make_step_function
     from electra_keras.training.loop import Trainer
     from electra_keras.training.optimizer import ElectraOptimizer
 
@@ -102,7 +103,10 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
         source = open_records(find_records(directory))
         feed = TrainingFeed(source, vocab_size, args.batch_size, seed=42, shuffle_buffer=1000)
         trainer = Trainer(strategy, model, options, Path(directory), feed, validation=None)
-        run_steps, iterator = trainer.step_function(), trainer.batches()
+        run_steps, iterator = (
+            make_step_function(strategy, model, args.batch_size),
+            trainer.batches(),
+        )
 
         def step() -> None:
             run_steps(iterator, tf.constant(1), tf.constant(0.0)).numpy()

@@ -20,6 +20,8 @@ import tensorflow as tf
 from absl import logging
 
 from electra_keras.config import ElectraConfig
+from electra_keras.data.fingerprint import of_arrays
+from electra_keras.files import write_whole
 from electra_keras.tasks import registry, running
 from electra_keras.tasks.classification import ClassificationTask
 from electra_keras.tasks.features import FeatureFeed
@@ -33,6 +35,7 @@ from electra_keras.tasks.trials import (
     trial_directory,
 )
 from electra_keras.training import checkpoints, distribution, run_directory
+from electra_keras.training.lock import locked
 from electra_keras.training.loop import NotFiniteError, Trainer
 from electra_keras.training.optimizer import ElectraOptimizer
 
@@ -101,66 +104,78 @@ def fine_tune(
     adaptation = adaptation_options.resolve(
         num_layers, options.train_steps, rows // options.train_batch_size
     )
-    with strategy.scope():
-        model = FineTuner(
-            config,
-            task.make_head,
-            task.max_seq_length,
-            options.seed,
-            options.gradient_accumulation_steps,
-            options.loss_reduction,
-            adaptation,
-            options.recompute,
-        )
-        factor = layerwise_rate(
-            options.layerwise_lr_decay, num_layers, options.original_layer_decay
-        )
-        optimizer = ElectraOptimizer.of_run(options, factor, adaptation.first_step)
-        model.compile(optimizer, jit_compile=options.jit_compile)
-        model.optimizer.build(model.trainable_variables)
-        if not options.random_weights:
-            load_merged(model.encoder.weights, init_from, checkpoint)
-    chief = distribution.is_chief(strategy)
-    if chief:
-        run_directory.prepare(
-            model_dir, config, vocabulary, options, task.to_json(), adaptation.to_json()
-        )
-        unused = registry.unused_options(type(task))
-        flagfile = option_flags.to_flagfile(
-            task_options, adaptation_options, options, leave_out=unused
-        )
-        checkpoints.write_file(model_dir / "flags.cfg", flagfile)
-    feed = FeatureFeed(
-        features["train"],
-        options.train_batch_size,
-        options.seed,
-        options.train_steps,
+    flagfile = option_flags.to_flagfile(
+        task_options,
+        adaptation_options,
+        options,
+        leave_out=registry.unused_options(type(task)),
     )
-    predictor = running.Predictor(strategy, model, options.eval_batch_size)
-    validation = running.TaskValidation(task, predictor, features["dev"], examples["dev"])
-    trainer = Trainer(strategy, model, options, model_dir, feed, validation)
-    if trainer.restore():
-        logging.info("resuming at step %d", trainer.step)
-    else:
-        logging.info(
-            "%s from %s",
-            "random weights, sizes" if options.random_weights else "weights",
-            checkpoint,
+    chief, fingerprint = distribution.is_chief(strategy), of_arrays(features["train"])
+    with locked(model_dir, chief):
+        # Before the variables, whose making is where the other workers wait for the chief.
+        if chief:
+            run_directory.prepare(
+                model_dir,
+                config,
+                vocabulary,
+                options,
+                flagfile,
+                fingerprint,
+                task.to_json(),
+                adaptation.to_json(),
+            )
+        with strategy.scope():
+            model = FineTuner(
+                config,
+                task.make_head,
+                task.max_seq_length,
+                options.seed,
+                options.gradient_accumulation_steps,
+                options.loss_reduction,
+                adaptation,
+                options.recompute,
+            )
+            factor = layerwise_rate(
+                options.layerwise_lr_decay, num_layers, options.original_layer_decay
+            )
+            optimizer = ElectraOptimizer.of_run(options, factor, adaptation.first_step)
+            model.compile(optimizer, jit_compile=options.jit_compile)
+            model.optimizer.build(model.trainable_variables)
+            if not options.random_weights:
+                load_merged(model.encoder.weights, init_from, checkpoint)
+        feed = FeatureFeed(
+            features["train"],
+            options.train_batch_size,
+            options.seed,
+            options.train_steps,
         )
-    log_run(strategy, model, options)
-    exit_code, outcome, diverged = 0, None, False
-    try:
-        exit_code = trainer.run()
-    except NotFiniteError as error:
-        if not one_of_many:
-            raise
-        logging.error("this trial failed: %s", error)
-        diverged = True
-    if chief and (trainer.finished or diverged):
-        failed = diverged or validation.failed()
-        outcome = Outcome.of_run(task, options.seed, trainer, failed, flags)
-        outcome.write(model_dir)
-    return exit_code, trainer, outcome
+        predictor = running.Predictor(strategy, model, options.eval_batch_size)
+        validation = running.TaskValidation(task, predictor, features["dev"], examples["dev"])
+        trainer = Trainer(
+            strategy, model, options, model_dir, feed, validation, fingerprint=fingerprint
+        )
+        if trainer.restore():
+            logging.info("resuming at step %d", trainer.step)
+        else:
+            logging.info(
+                "%s from %s",
+                "random weights, sizes" if options.random_weights else "weights",
+                checkpoint,
+            )
+        log_run(strategy, model, options)
+        exit_code, outcome, diverged = 0, None, False
+        try:
+            exit_code = trainer.run()
+        except NotFiniteError as error:
+            if not one_of_many:
+                raise
+            logging.error("this trial failed: %s", error)
+            diverged = True
+        if chief and (trainer.finished or diverged):
+            failed = diverged or validation.failed()
+            outcome = Outcome.of_run(task, options.seed, trainer, failed, flags)
+            outcome.write(model_dir)
+        return exit_code, trainer, outcome
 
 
 def flags_of(*groups: TaskOptions | AdaptationOptions | FineTuningOptions) -> tuple[str, ...]:
@@ -229,9 +244,7 @@ def run_trials(
             sys.executable,
             [sys.executable, "-m", "electra_keras.finetune", *sys.argv[1:], *again],
         )
-    checkpoints.write_file(
-        model_dir / SUMMARY_FILE, json.dumps(summarize(outcomes), indent=2) + "\n"
-    )
+    write_whole(model_dir / SUMMARY_FILE, json.dumps(summarize(outcomes), indent=2) + "\n")
     print(f"{outcomes[0].task}: best dev metrics of {len(outcomes)} trials")
     print(format_table(outcomes, model_dir))
     return 0

@@ -15,7 +15,7 @@ Options = TypeVar("Options")
 
 
 # What was meant for one start only, and would delete the run that the flagfile reproduces.
-_ONCE = ("fresh", "overwrite")
+_ONCE = ("fresh", "overwrite", "force_resume")
 
 
 def _value_type(annotation: Any) -> tuple[type, bool]:

@@ -242,6 +242,9 @@ class RunOptions:
     )
     fresh: bool = option(False, "Start anew; refused where the model directory has a checkpoint.")
     overwrite: bool = option(False, "With --fresh: delete the earlier run in the model directory.")
+    force_resume: bool = option(
+        False, "Go on from a checkpoint with another seed, batch size, optimizer or other data."
+    )
     max_runtime: float | None = option(None, "Save and stop cleanly after so many minutes.")
     save_steps: int = option(1000, "Steps between checkpoints.")
     keep_checkpoints: int = option(3, "Checkpoints to keep, besides the best one.")

@@ -18,6 +18,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
+from electra_keras.data.fingerprint import of_records
 from electra_keras.data.metadata import Metadata
 from electra_keras.data.pipeline import ReadableRecords, TrainingFeed, open_records
 from electra_keras.data.records import RecordSet, find_records
@@ -26,6 +27,7 @@ from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints, distribution, report, run_directory
 from electra_keras.training.collapse import CollapseWatch
 from electra_keras.training.evaluation import Evaluator
+from electra_keras.training.lock import locked
 from electra_keras.training.loop import Trainer
 from electra_keras.training.optimizer import ElectraOptimizer
 from electra_keras.training.summaries import token_verdicts
@@ -65,18 +67,43 @@ def main() -> int:
             f"--train_batch_size={options.train_batch_size} is more than the "
             f"{train_source.num_examples} training examples"
         )
-    chief = distribution.is_chief(strategy)
-    if chief:
-        run_directory.prepare(model_dir, config, vocabulary, options)
-        flagfile = option_flags.to_flagfile(
-            model_options,
-            data_options,
-            options,
-            # Sizes that came with the weights come with them again.
-            leave_out=() if base is None else {f.name for f in fields(ModelOptions)} - given,
-        )
-        checkpoints.write_file(model_dir / "flags.cfg", flagfile)
+    flagfile = option_flags.to_flagfile(
+        model_options,
+        data_options,
+        options,
+        # Sizes that came with the weights come with them again.
+        leave_out=() if base is None else {f.name for f in fields(ModelOptions)} - given,
+    )
+    with locked(model_dir, distribution.is_chief(strategy)):
+        return pretrain(
+            strategy, config, vocabulary, data_options, options, flagfile,
+            train_source, validation_source,
+        )  # fmt: skip
 
+
+def pretrain(
+    strategy: tf.distribute.Strategy,
+    config: ElectraConfig,
+    vocabulary: Vocabulary,
+    data_options: DataOptions,
+    options: TrainingOptions,
+    flagfile: str,
+    train_source: ReadableRecords,
+    validation_source: ReadableRecords | None,
+) -> int:
+    """Makes or continues the run in a directory that is this process's own; returns the exit code.
+
+    Args:
+        strategy: where it computes.
+        config, vocabulary: of the model.
+        data_options, options: resolved options.
+        flagfile: all options as the text of a flagfile.
+        train_source, validation_source: the records of the two splits.
+    """
+    model_dir, chief = Path(options.model_dir), distribution.is_chief(strategy)
+    fingerprint = of_records(train_source.records)
+    if chief:
+        run_directory.prepare(model_dir, config, vocabulary, options, flagfile, fingerprint)
     with strategy.scope():
         model = ElectraPretrainer(
             config,
@@ -114,6 +141,7 @@ def main() -> int:
         feed,
         evaluator,
         CollapseWatch(first_step=max(2_000, options.train_steps // 2)),
+        fingerprint,
     )
     if trainer.restore():
         logging.info("resuming at step %d", trainer.step)
@@ -123,7 +151,9 @@ def main() -> int:
     log_run(strategy, model, options, train_source)
     exit_code = trainer.run()
     if trainer.finished and trainer.best is not None and evaluator is not None:
-        print_report(trainer, evaluator, train_records, sys.stdout if chief else io.StringIO())
+        print_report(
+            trainer, evaluator, train_source.records, sys.stdout if chief else io.StringIO()
+        )
     return exit_code
 
 

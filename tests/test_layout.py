@@ -12,6 +12,7 @@ LAYERS = {
     "console": 0,
     "directories": 0,
     "files": 0,
+    "tensor_bundle": 0,
     "config": 1,
     "options": 1,
     "text": 2,

@@ -12,6 +12,8 @@ from electra_keras.interop.weights import ModelWeights, variable_shapes
 from electra_keras.tasks.classification import ClassificationTask
 from electra_keras.tasks.interface import Task
 from electra_keras.training import checkpoints
+from electra_keras.training.arrays import read_arrays, write_arrays
+from electra_keras.training.manifest import STATE_VERSION, seal
 from electra_keras.training.optimizer import MOMENTS, moment_path
 from electra_keras.training.run_directory import TASK_FILE
 
@@ -29,11 +31,11 @@ def read(model_dir: Path, which: str = "best") -> ModelWeights:
     config = checkpoints.read_config(model_dir)
     vocabulary = checkpoints.read_vocabulary(model_dir, config)
     checkpoint = checkpoints.find_checkpoint(model_dir, which)
-    weights = checkpoints.read_arrays(checkpoint, "weights")
+    weights = read_arrays(checkpoint, "weights")
     check(config, weights, str(checkpoint))
     moments = None
     if (checkpoint / "optimizer.index").exists():
-        arrays = checkpoints.read_arrays(checkpoint, "optimizer")
+        arrays = read_arrays(checkpoint, "optimizer")
         moments = tuple(
             {path: arrays.get(moment_path(path, moment)) for path in weights} for moment in MOMENTS
         )
@@ -82,7 +84,7 @@ def write(model: ModelWeights, directory: Path) -> list[str]:
         task = model.head.task
         (directory / TASK_FILE).write_text(task.to_json(), encoding="utf-8")
         (directory / "flags.cfg").write_text(_flagfile(task), encoding="utf-8")
-    checkpoints.write_arrays(checkpoint, "weights", arrays)
+    write_arrays(checkpoint, "weights", arrays)
     if model.moments is not None:
         arrays = {
             moment_path(path, moment): array
@@ -91,9 +93,10 @@ def write(model: ModelWeights, directory: Path) -> list[str]:
         }
         # Nothing else of the optimizer: its loss scale is of our precision, and starts anew.
         arrays["electra_optimizer/iteration"] = np.int64(model.step)
-        checkpoints.write_arrays(checkpoint, "optimizer", arrays)
-    state = {"step": model.step, "best": None, "converted": True}
+        write_arrays(checkpoint, "optimizer", arrays)
+    state = {"version": STATE_VERSION, "step": model.step, "best": None, "converted": True}
     (checkpoint / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    seal(checkpoint)
     return []
 
 

@@ -15,7 +15,8 @@ from electra_keras.console import UserError
 from electra_keras.modeling.encoder import Encoder
 from electra_keras.modeling.lora import Lora, is_lora, merge_lora
 from electra_keras.options import option
-from electra_keras.training import checkpoints, run_directory
+from electra_keras.training import run_directory
+from electra_keras.training.arrays import assign_arrays, read_arrays
 
 
 def depth_of(path: str) -> int | None:
@@ -210,7 +211,7 @@ def load_merged(variables: Sequence[keras.Variable], model_dir: Path, checkpoint
     Raises:
         UserError: one is missing, or has another shape, or they cannot be read.
     """
-    arrays, lora = checkpoints.read_arrays(checkpoint, "weights"), Adaptation.read(model_dir).lora
+    arrays, lora = read_arrays(checkpoint, "weights"), Adaptation.read(model_dir).lora
     if lora is None and any(map(is_lora, arrays)):
         raise UserError(
             f"{checkpoint} holds low-rank updates, but {model_dir} has no "
@@ -218,4 +219,4 @@ def load_merged(variables: Sequence[keras.Variable], model_dir: Path, checkpoint
         )
     arrays = arrays if lora is None else merge_lora(arrays, lora)
     own = [variable for variable in variables if not is_lora(variable.path)]
-    checkpoints.assign_arrays(own, arrays, checkpoint)
+    assign_arrays(own, arrays, checkpoint)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from electra_keras.config import EncoderConfig
 from electra_keras.console import ProgressLine, UsageError, UserError
+from electra_keras.files import write_whole
 from electra_keras.tasks import answers
 from electra_keras.tasks.answer_heads import ElectraAnswerHead, PlainAnswerHead
 from electra_keras.tasks.data.examples import QuestionExample
@@ -30,7 +31,6 @@ from electra_keras.tasks.metrics.squad import evaluate_v1, evaluate_v2
 from electra_keras.tasks.options import InputOptions, TaskOptions
 from electra_keras.tasks.reading import read_questions_to_answer, read_split
 from electra_keras.text.tokenizer import Tokenizer
-from electra_keras.training.checkpoints import write_file
 
 FAMILY = "question_answering"
 # Questions that are tokenized, or answered, at a time.
@@ -387,5 +387,5 @@ class QuestionAnsweringTask:
         for name, values in named.items():
             content = {e.id: value for e, value in zip(examples, values, strict=True)}
             text = json.dumps(content, ensure_ascii=False) + "\n"
-            write_file(Path(directory) / name, text)
+            write_whole(Path(directory) / name, text)
         return str(Path(directory) / "predictions.json")

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from electra_keras.config import EncoderConfig, matches
 from electra_keras.console import UsageError, UserError
+from electra_keras.files import write_whole
 from electra_keras.modeling.layers import DropoutNoise, dropout
 from electra_keras.tasks import words
 from electra_keras.tasks.data.columns import EXTENSIONS, read_columns, tag_labels
@@ -27,7 +28,6 @@ from electra_keras.tasks.options import InputOptions, TaskOptions
 from electra_keras.tasks.reading import read_split, read_texts_to_tag
 from electra_keras.tasks.schemes import PLAIN, WRITTEN, is_tag, write_tags
 from electra_keras.text.tokenizer import Tokenizer
-from electra_keras.training.checkpoints import write_file
 
 FAMILY = "tagging"
 # Sentences that are tokenized at a time.
@@ -323,7 +323,7 @@ class TaggingTask:
                 columns.insert(1, self._gold(example))
             lines = ("\t".join(line) + "\n" for line in zip(*columns, strict=True))
             sentences.append("".join(lines))
-        write_file(path, "\n".join(sentences) + "\n")
+        write_whole(path, "\n".join(sentences) + "\n")
         return str(path)
 
     def _gold(self, sentence: TaggedSentence) -> list[str]:

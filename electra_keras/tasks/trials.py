@@ -15,8 +15,8 @@ from typing import Any, Self
 import numpy as np
 
 from electra_keras.console import UserError, reason
+from electra_keras.files import write_whole
 from electra_keras.tasks.interface import Task
-from electra_keras.training import checkpoints
 from electra_keras.training.loop import Trainer
 from electra_keras.training.run_directory import OUTCOME_FILE
 
@@ -62,7 +62,7 @@ class Outcome:
     def write(self, model_dir: Path) -> None:
         """Writes it into the run directory."""
         text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
-        checkpoints.write_file(model_dir / OUTCOME_FILE, text)
+        write_whole(model_dir / OUTCOME_FILE, text)
 
     @classmethod
     def read(cls, model_dir: Path, flags: Sequence[str]) -> Self | None:

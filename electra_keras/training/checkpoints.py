@@ -1,7 +1,8 @@
 """Checkpoints that appear whole or not at all, and the run directory around them.
 
 MODEL_DIR/config.json, vocab.txt, flags.cfg, metrics.jsonl, logs/
-MODEL_DIR/checkpoints/step-00001000/   weights and optimizer (tf.train.Checkpoint), state.json
+MODEL_DIR/checkpoints/step-00001000/   weights and optimizer (tf.train.Checkpoint), state.json,
+                                       manifest.json
 MODEL_DIR/checkpoints/best/            the same, of the best validation metric
 """
 
@@ -15,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from electra_keras.config import ElectraConfig, matches
+from electra_keras.config import ElectraConfig
 from electra_keras.console import UserError, reason
-from electra_keras.files import write_whole
+from electra_keras.files import sync_directory
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
+from electra_keras.tensor_bundle import glob_safe
 from electra_keras.text.vocabulary import Vocabulary
+from electra_keras.training.arrays import list_arrays
+from electra_keras.training.manifest import MANIFEST, STATE_VERSION, damage, read_state, seal
 
 _STEP = re.compile(r"step-(\d{8,})$")
 _TEMPORARY = ".incomplete-"
@@ -37,11 +40,6 @@ _NOT_IN_THE_WEIGHTS = (
 )
 
 
-def write_file(path: Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
-    write_whole(path, text)
-
-
 def _by_path(variables: Sequence[keras.Variable]) -> tf.train.Checkpoint:
     """Returns a checkpoint in which each variable is stored under its own path.
 
@@ -52,14 +50,33 @@ def _by_path(variables: Sequence[keras.Variable]) -> tf.train.Checkpoint:
 
 
 def checkpoint_steps(model_dir: Path) -> dict[int, Path]:
-    """Returns the complete checkpoints of a run by step, in ascending order."""
+    """Returns the checkpoints of a run by step, in ascending order; a damaged one may be among them."""
     found = {}
     directory = model_dir / "checkpoints"
     for path in directory.iterdir() if directory.is_dir() else ():
         match = _STEP.match(path.name)
-        if match and (path / "state.json").exists():
+        if match and path.is_dir():
             found[int(match[1])] = path
     return dict(sorted(found.items()))
+
+
+def newest_whole(model_dir: Path) -> Path | None:
+    """Returns the newest checkpoint that is whole, or None; newer ones are named in a warning."""
+    passed_over = {}
+    for path in reversed(checkpoint_steps(model_dir).values()):
+        fault = damage(path)
+        if fault is None:
+            warn_of_damaged(passed_over, path)
+            return path
+        passed_over[path] = fault
+    return None
+
+
+def warn_of_damaged(passed_over: Mapping[Path, str], used: Path) -> None:
+    """Logs which damaged checkpoints are not used, with what is wrong with each."""
+    if passed_over:
+        faults = "; ".join(f"{path} is damaged ({fault})" for path, fault in passed_over.items())
+        logging.warning("%s: %s is used in place of it", faults, used.name)
 
 
 class CheckpointStore:
@@ -90,79 +107,154 @@ class CheckpointStore:
         own = ("gradient_norm", "loss_scale", "good_steps")
         theirs = [v for v in optimizer.variables if not v.path.endswith(own)]
         self._converted_optimizer = _by_path(theirs)
+        self.damaged: set[int] = set()  # steps of checkpoints that were passed over
+        self._best_to_write: Path | None = None
 
     def save(self, state: dict[str, Any]) -> Path:
         """Writes a checkpoint of step `state["step"]` and deletes those that are too many.
+
+        One of that step that is damaged is replaced. What was written is on the disk when this returns.
 
         Raises:
             UserError: it cannot be written; the earlier checkpoints are untouched.
         """
         final = self.directory / f"step-{state['step']:08d}"
-        if final.exists():
+        if final.exists() and damage(final) is None:
             return final
         self._remove_leftovers()
         temporary = self.directory / f"{final.name}{_TEMPORARY}{os.getpid()}"
+        old = self.directory / f"{final.name}-old{_TEMPORARY}{os.getpid()}"
         try:
             temporary.mkdir(parents=True)
             for name, part in self.parts.items():
                 part.write(str(temporary / name))
-            (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
+            text = json.dumps({"version": STATE_VERSION, **state})
+            (temporary / "state.json").write_text(text, encoding="utf-8")
+            seal(temporary)
+            if final.exists():
+                os.replace(final, old)
             os.replace(temporary, final)
+            sync_directory(self.directory)
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(
                 f"cannot write checkpoint {final}: {reason(error)}; the earlier checkpoints "
                 "are intact"
             ) from error
-        for path in list(checkpoint_steps(self.model_dir).values())[: -self.keep]:
-            shutil.rmtree(path)
+        shutil.rmtree(old, ignore_errors=True)
+        self._delete_surplus(state["step"])
         return final
 
+    def _delete_surplus(self, step: int) -> None:
+        """Deletes what is too much once this step's stands: the oldest, and damaged ones before it."""
+        steps = checkpoint_steps(self.model_dir)
+        self.damaged -= {step}
+        whole = [number for number in steps if number not in self.damaged]
+        for number in [*whole[: -self.keep], *(n for n in self.damaged if n < step)]:
+            shutil.rmtree(steps[number], ignore_errors=True)
+        self.damaged = {number for number in self.damaged if number > step}
+
     def save_best(self, checkpoint: Path) -> None:
-        """Makes `checkpoints/best` a copy of a checkpoint."""
+        """Makes `checkpoints/best` a copy of a checkpoint.
+
+        Raises:
+            UserError: that one is damaged, or the copy cannot be written; `best` stays as it was.
+        """
         best = self.directory / "best"
         temporary = self.directory / f"best{_TEMPORARY}{os.getpid()}"
         old = self.directory / f"best-old{_TEMPORARY}{os.getpid()}"
         try:
             # Hard links: no second copy while the other stands.
             shutil.copytree(checkpoint, temporary, copy_function=_link)
+            fault = damage(temporary)
+            if fault is not None:
+                raise OSError(f"{checkpoint} is damaged: {fault}")
+            sync_directory(temporary)
             if best.exists():
                 os.replace(best, old)
             os.replace(temporary, best)
+            sync_directory(self.directory)
             shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(f"cannot write {best}: {error.strerror or error}") from error
 
     def restore_latest(self) -> dict[str, Any] | None:
-        """Restores the newest checkpoint; returns its state, or None where there is none.
+        """Restores the newest whole checkpoint; returns its state, or None where there is none.
+
+        Newer ones that are damaged are named in a warning, and written anew when the run is there. Only
+        reads: all workers call it, and then the chief `repair_best`.
 
         Raises:
-            UserError: it cannot be read, or is of another model or optimizer.
+            UserError: none can be read, or the newest is of another model or optimizer.
         """
         steps = checkpoint_steps(self.model_dir)
+        passed_over: dict[Path, str] = {}
+        for step, path in reversed(steps.items()):
+            fault = damage(path)
+            if fault is None:
+                state = read_state(path)
+                self._check_optimizer(path, state)
+                try:
+                    self._restore(path, state)
+                except UserError as error:
+                    if (path / MANIFEST).exists():
+                        raise  # it is whole, so it is of another model
+                    fault = str(error)
+                else:
+                    warn_of_damaged(passed_over, path)
+                    self._check_best(state, steps)
+                    return state
+            passed_over[path] = fault
+            self.damaged.add(step)
         if not steps:
             return None
-        path = next(reversed(steps.values()))
-        if not (path / "optimizer.index").exists():
+        newest, fault = next(iter(passed_over.items()))
+        raise UserError(
+            f"no checkpoint of {self.model_dir} can be used; {newest.name}: {fault}. Start anew with "
+            "--fresh --overwrite, or in another --model_dir"
+        )
+
+    def _check_optimizer(self, path: Path, state: Mapping[str, Any]) -> None:
+        if state.get("converted") and not (path / "optimizer.index").exists():
             raise UserError(
                 f"{self.model_dir} holds converted weights and no optimizer to go on with: start from "
                 f"it with --init_from={self.model_dir} and another --model_dir"
             )
-        state, parts = read_state(path), dict(self.parts)
+
+    def _restore(self, path: Path, state: Mapping[str, Any]) -> None:
+        parts = dict(self.parts)
         if state.get("converted"):
             parts["optimizer"] = self._converted_optimizer
         for name, part in parts.items():
             _restore(part, path, name)
-        best = self.directory / "best"
-        best_step = (state["best"] or {}).get("step")
-        if (
-            self.chief
-            and best_step in steps
-            and not (best.is_dir() and read_state(best)["step"] == best_step)
-        ):
-            self.save_best(steps[best_step])  # the run was killed between the two
-        return state
+
+    def _check_best(self, state: dict[str, Any], steps: Mapping[int, Path]) -> None:
+        """Looks whether `checkpoints/best` is what a state says; where it is lost, forgets it."""
+        if state["best"] is None:
+            return
+        best, step = self.directory / "best", state["best"]["step"]
+        fault = damage(best) if best.is_dir() else "it is missing"
+        if fault is None and read_state(best)["step"] != step:
+            fault = "it is of another step"  # the run was killed between the two
+        if fault is None:
+            return
+        if step in steps and damage(steps[step]) is None:
+            self._best_to_write = steps[step]
+            return
+        logging.warning(
+            "%s, of step %d, cannot be used (%s): the next evaluation makes a new one",
+            best,
+            step,
+            fault,
+        )
+        state["best"] = None
+
+    def repair_best(self) -> None:
+        """Writes `checkpoints/best` again where `restore_latest` found that it must be."""
+        if self.chief and self._best_to_write is not None:
+            self.save_best(self._best_to_write)
+        self._best_to_write = None
 
     def _remove_leftovers(self) -> None:
         """Deletes what a killed run left half-written."""
@@ -180,31 +272,10 @@ def _link(source: str, target: str) -> None:
 
 def _restore(checkpoint: tf.train.Checkpoint, path: Path, name: str) -> None:
     try:
-        checkpoint.read(str(path / name)).assert_consumed()
+        with glob_safe(path / name) as prefix:
+            checkpoint.read(prefix).assert_consumed()
     except Exception as error:  # TensorFlow turns bad files into many types, IndexError among them
-        raise UserError(
-            f"checkpoint {path} cannot be read ({reason(error)}): if it is damaged, delete that "
-            "directory and the run continues from the one before"
-        ) from error
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """Returns the state that was saved with a checkpoint.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path / 'state.json'} cannot be read: {reason(error)}") from error
-    if (
-        not isinstance(state, dict)
-        or not matches(state.get("step"), int)
-        or not matches(state.get("best", ""), dict | None)
-    ):
-        raise UserError(f"{path / 'state.json'} is not the state of a run: step or best is missing")
-    return state
+        raise UserError(f"checkpoint {path} cannot be read: {reason(error)}") from error
 
 
 def read_config(model_dir: Path) -> ElectraConfig:
@@ -239,86 +310,34 @@ def read_vocabulary(model_dir: Path, config: ElectraConfig) -> Vocabulary:
     return vocabulary
 
 
-def write_arrays(checkpoint: Path, part: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes one part of a checkpoint, "weights" or "optimizer", from arrays by variable path."""
-    variables = {path: tf.Variable(array) for path, array in arrays.items()}
-    tf.train.Checkpoint(variables=variables).write(str(checkpoint / part))
-
-
-def list_arrays(checkpoint: Path, part: str) -> dict[str, str]:
-    """Returns the key in its file of every array of one part of a checkpoint, by variable path.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        keys = [name for name, _ in tf.train.list_variables(str(checkpoint / part))]
-    except Exception as error:  # as in _restore
-        raise UserError(f"checkpoint {checkpoint} cannot be read ({reason(error)})") from error
-    # TensorFlow writes "/" in a name as ".S".
-    return {
-        key.split("/")[1].replace(".S", "/"): key for key in keys if key.startswith("variables/")
-    }
-
-
-def read_arrays(checkpoint: Path, part: str) -> dict[str, np.ndarray]:
-    """Returns all arrays of one part of a checkpoint by the path of their variable.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    keys = list_arrays(checkpoint, part)
-    try:
-        reader = tf.train.load_checkpoint(str(checkpoint / part))
-        return {path: reader.get_tensor(key) for path, key in keys.items()}
-    except Exception as error:  # as in _restore
-        raise UserError(f"checkpoint {checkpoint} cannot be read ({reason(error)})") from error
-
-
 def find_checkpoint(model_dir: Path, which: str = "best") -> Path:
     """Returns the checkpoint "best", "latest" or of a step; "best" falls back on the latest.
 
+    Of damaged ones the latest is passed over, with a warning, for the newest that is whole.
+
     Raises:
-        UserError: there is no such checkpoint.
+        UserError: there is no such checkpoint, or it is damaged.
     """
     steps = checkpoint_steps(model_dir)
     best = model_dir / "checkpoints" / "best"
-    if which == "best" and best.is_dir():
-        return best
-    if which in ("best", "latest"):
+    if which == "latest" or (which == "best" and not best.is_dir()):
         if not steps:
             raise UserError(f"{model_dir} has no checkpoints")
-        return next(reversed(steps.values()))
-    if not which.isdigit() or int(which) not in steps:
+        newest = newest_whole(model_dir)
+        if newest is None:
+            raise UserError(
+                f"{model_dir} has no checkpoint that is whole: {damage(steps[max(steps)])}"
+            )
+        return newest
+    if which != "best" and (not which.isdigit() or int(which) not in steps):
         raise UserError(
             f"{model_dir} has no checkpoint {which!r}: it has {', '.join(map(str, steps)) or 'none'}"
         )
-    return steps[int(which)]
-
-
-def assign_arrays(
-    variables: Sequence[keras.Variable], arrays: Mapping[str, np.ndarray], checkpoint: Path
-) -> None:
-    """Fills variables, by their paths, from a checkpoint's weights; what else it holds is left.
-
-    Args:
-        variables: to fill.
-        arrays: the weights by path.
-        checkpoint: where they were read, for errors.
-
-    Raises:
-        UserError: one is missing, or has another shape.
-    """
-    for variable in variables:
-        array = arrays.get(variable.path)
-        if array is None:
-            raise UserError(f"{checkpoint} holds no {variable.path}")
-        if array.shape != tuple(variable.shape):
-            raise UserError(
-                f"{checkpoint}: {variable.path} has shape {list(array.shape)}, expected "
-                f"{list(variable.shape)}"
-            )
-        variable.assign(array)
+    path = best if which == "best" else steps[int(which)]
+    fault = damage(path)
+    if fault is not None:
+        raise UserError(f"{path} is damaged ({fault}): choose another --checkpoint, latest for one")
+    return path
 
 
 def load_weights(

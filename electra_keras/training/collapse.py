@@ -56,5 +56,5 @@ class CollapseWatch:
 
     def restore(self, state: dict[str, object]) -> None:
         """Takes up what `state` returned."""
-        for name, value in state.items():
-            setattr(self, name, value)
+        self.low_recall, self.easy_task = int(state["low_recall"]), int(state["easy_task"])
+        self.warned = list(state["warned"])

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 from absl import logging
@@ -142,6 +142,32 @@ def distribute(
         )
 
     return strategy.distribute_datasets_from_function(make)
+
+
+def wait_for_all(strategy: tf.distribute.Strategy) -> None:
+    """Returns when every worker is here: the chief's files are then complete."""
+
+    @tf.function
+    def count() -> tf.Tensor:
+        return strategy.reduce(
+            tf.distribute.ReduceOp.SUM, strategy.run(lambda: tf.constant(1.0)), axis=None
+        )
+
+    count()
+
+
+def gather_from_workers(
+    strategy: tf.distribute.Strategy, values: Sequence[int]
+) -> list[tuple[int, ...]]:
+    """Returns the numbers of every worker, which all call it; on one worker its own."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return [tuple(values)]
+
+    @tf.function
+    def gather(own: tf.Tensor) -> tf.Tensor:
+        return strategy.gather(strategy.run(lambda: own[tf.newaxis]), axis=0)
+
+    return [tuple(row) for row in gather(tf.constant(values)).numpy().tolist()]
 
 
 def with_static_shape(batch: dict[str, tf.Tensor], rows: int) -> dict[str, tf.Tensor]:

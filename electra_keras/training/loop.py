@@ -12,17 +12,23 @@ import tensorflow as tf
 from absl import logging
 
 from electra_keras.console import ProgressLine, UsageError, UserError, format_duration
+from electra_keras.files import write_whole
 from electra_keras.options import RunOptions
-from electra_keras.training.checkpoints import CheckpointStore, write_file
+from electra_keras.training.checkpoints import CheckpointStore
 from electra_keras.training.collapse import CollapseWatch
-from electra_keras.training.distribution import distribute, is_chief, with_static_shape
+from electra_keras.training.distribution import (
+    describe,
+    distribute,
+    gather_from_workers,
+    is_chief,
+    wait_for_all,
+)
+from electra_keras.training.execution import EXTRAS, make_step_function
 from electra_keras.training.interfaces import Feed, TrainableModel, Validation
 from electra_keras.training.memory import keep_freed_memory
+from electra_keras.training.start import describe_start
 from electra_keras.training.stopping import StopRequest
 from electra_keras.training.summaries import SummaryWriter
-
-# What a step reports behind its statistics; the same on every replica, so their mean is taken.
-_EXTRAS = ("gradient_norm", "learning_rate", "loss_scale", "stop_votes")
 
 
 class NotFiniteError(UserError):
@@ -43,6 +49,7 @@ class Trainer:
         feed: the training batches.
         validation: on held-out data, or None.
         watch: looks at the training metrics for signs of a failing run, or None.
+        fingerprint: of the training data, for the checkpoints.
     """
 
     def __init__(
@@ -54,9 +61,11 @@ class Trainer:
         feed: Feed,
         validation: Validation | None,
         watch: CollapseWatch | None = None,
+        fingerprint: str | None = None,
     ) -> None:
         self.strategy, self.model, self.options = strategy, model, options
         self.model_dir, self.feed, self.validation, self.watch = model_dir, feed, validation, watch
+        self.fingerprint = fingerprint
         self.chief = is_chief(strategy)
         self.store = CheckpointStore(
             model_dir, model, model.optimizer, options.keep_checkpoints, self.chief
@@ -67,7 +76,7 @@ class Trainer:
             keep_freed_memory()
         # What a checkpoint's state.json holds.
         self.step = 0
-        self.window = np.zeros(model.report_size + len(_EXTRAS))  # sums since the last log record
+        self.window = np.zeros(model.report_size + len(EXTRAS))  # sums since the last log record
         self.window_steps = 0
         self.best: dict[str, float] | None = None
         self.stale_evaluations = 0  # since the best one
@@ -82,10 +91,24 @@ class Trainer:
     # --- state ----------------------------------------------------------------------------------
 
     def restore(self) -> bool:
-        """Takes up the newest checkpoint; returns whether there was one."""
+        """Takes up the newest whole checkpoint; returns whether there was one.
+
+        Raises:
+            UserError: none can be read, or the workers have found different ones.
+        """
         state = self.store.restore_latest()
+        best = None if state is None else state["best"]
+        found = [-1 if state is None else state["step"], -1 if best is None else best["step"]]
+        everyone = sorted(set(gather_from_workers(self.strategy, found)))
+        if len(everyone) > 1:
+            steps = ", ".join("none" if step < 0 else f"step {step}" for step, _ in everyone)
+            raise UserError(
+                f"the workers find different checkpoints in {self.model_dir} ({steps}): --model_dir "
+                "must be one directory that all of them share"
+            )
         if state is None:
             return False
+        self.store.repair_best()
         self.step = state["step"]
         if "window" in state:  # otherwise it was converted, with its optimizer
             if len(state["window"]) == len(self.window):
@@ -113,6 +136,7 @@ class Trainer:
                 "stale_evaluations": self.stale_evaluations,
                 "seconds": self.total_seconds + time.monotonic() - self.started,
                 "watch": self.watch.state() if self.watch is not None else None,
+                "records": self.fingerprint,
             }
         )
 
@@ -139,9 +163,13 @@ class Trainer:
         if self.finished:
             logging.info("nothing to train: %s", self._progress_made())
             return 0
-        self.summaries = SummaryWriter(self.model_dir, self.step) if self.chief else None
+        self.summaries = None
+        if self.chief:
+            self.summaries = SummaryWriter(self.model_dir, self.step)
+            facts = describe_start(self.model_dir, describe(self.strategy), self.fingerprint)
+            self.summaries.start(self.step, facts)
         self.progress = ProgressLine(options.train_steps, "steps", start=self.step)
-        run_steps = self.step_function()
+        run_steps = make_step_function(self.strategy, self.model, self.options.train_batch_size)
         profile = options.profile_range()
         self.started, first_step = time.monotonic(), True
         with StopRequest(options.max_runtime) as stop:
@@ -172,7 +200,7 @@ class Trainer:
                 if votes > 0 and not self.finished:
                     self.save()
                     self._close()
-                    self._wait_for_all()
+                    wait_for_all(self.strategy)
                     logging.info(
                         "stopped by %s at step %d; the same command continues",
                         stop.reason or "another worker", self.step,
@@ -180,7 +208,7 @@ class Trainer:
                     return stop.exit_code_after(votes)
         self.save()
         self._close()
-        self._wait_for_all()
+        wait_for_all(self.strategy)
         self.late_exit_code = stop.exit_code_after(votes)
         if self.stopped_early:
             logging.info("%s", self._progress_made())
@@ -199,56 +227,9 @@ class Trainer:
             f"than {best} (--early_stopping_patience={self.options.early_stopping_patience})"
         )
 
-    def _wait_for_all(self) -> None:
-        """Returns when every worker is here: the chief's files are then complete."""
-        strategy = self.strategy
-
-        @tf.function
-        def count() -> tf.Tensor:
-            return strategy.reduce(
-                tf.distribute.ReduceOp.SUM, strategy.run(lambda: tf.constant(1.0)), axis=None
-            )
-
-        count()
-
     def batches(self) -> Any:
         """Returns an iterator of per-replica batches from the current step on."""
         return iter(distribute(self.strategy, partial(self.feed.dataset, self.step)))
-
-    def step_function(self) -> Any:
-        """Returns a function of (iterator, number of steps, vote to stop)."""
-        strategy, model = self.strategy, self.model
-        rows = self.options.train_batch_size // strategy.num_replicas_in_sync
-
-        # Converting the model's code would only take time: it has no Python control flow to convert.
-        @tf.autograph.experimental.do_not_convert
-        def update(batch: dict[str, tf.Tensor], stop_vote: tf.Tensor) -> tf.Tensor:
-            learning_rate = model.optimizer.current_rate()
-            batch = with_static_shape(batch, rows)
-            step_statistics = model.training_update(batch)
-            extras = tf.stack(
-                [
-                    tf.convert_to_tensor(model.optimizer.gradient_norm),
-                    learning_rate,
-                    tf.convert_to_tensor(model.optimizer.loss_scale),
-                    stop_vote,
-                ]
-            )
-            return tf.concat([step_statistics, extras / strategy.num_replicas_in_sync], axis=0)
-
-        @tf.function
-        def run_steps(iterator: Any, count: tf.Tensor, stop_vote: tf.Tensor) -> tf.Tensor:
-            """Makes `count` steps; returns what each reports, [count, report_size + extras]."""
-            width = model.report_size + len(_EXTRAS)
-            reports = tf.TensorArray(tf.float32, size=count, element_shape=[width])
-            for i in tf.range(count):
-                tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-                per_replica = strategy.run(update, args=(next(iterator), stop_vote))
-                report = strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
-                reports = reports.write(i, report)
-            return reports.stack()
-
-        return run_steps
 
     def _steps_to_next_event(self, profile: tuple[int, int] | None) -> int:
         options = self.options
@@ -269,7 +250,7 @@ class Trainer:
         size = self.model.report_size
         for row in rows.astype(np.float64):
             self.step += 1
-            extras = dict(zip(_EXTRAS, row[size:], strict=True))
+            extras = dict(zip(EXTRAS, row[size:], strict=True))
             bad_gradient = not math.isfinite(extras["gradient_norm"])
             scaling = self.model.optimizer.dynamic_loss_scale
             if scaling and bad_gradient and extras["loss_scale"] > 2.0**-14:
@@ -285,14 +266,14 @@ class Trainer:
             report = {
                 "step": self.step,
                 "statistics": dict(zip(self.model.report_names, row.tolist(), strict=False)),
-                "extras": dict(zip(_EXTRAS, row[-len(_EXTRAS) :].tolist(), strict=True)),
+                "extras": dict(zip(EXTRAS, row[-len(EXTRAS) :].tolist(), strict=True)),
                 "largest_weights": {
                     variable.path: float(tf.reduce_max(tf.abs(variable.value)))
                     for variable in self.model.trainable_variables
                 },
             }
             path = self.model_dir / f"not-finite-step-{self.step}.json"
-            write_file(path, json.dumps(report, indent=2) + "\n")
+            write_whole(path, json.dumps(report, indent=2) + "\n")
             self._close()
         self.total_seconds += time.monotonic() - self.started
         raise NotFiniteError(
@@ -343,7 +324,7 @@ class Trainer:
             return
         step, size = self.step, self.model.report_size
         metrics = self.model.summarize(self.window[:size])
-        extras = dict(zip(_EXTRAS, self.window[size:] / self.window_steps, strict=True))
+        extras = dict(zip(EXTRAS, self.window[size:] / self.window_steps, strict=True))
         metrics |= {name: extras[name] for name in ("gradient_norm", "learning_rate")}
         if self.model.optimizer.dynamic_loss_scale:
             metrics["loss_scale"] = extras["loss_scale"]

@@ -2,19 +2,25 @@
 
 import dataclasses
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
 from electra_keras.config import ElectraConfig
 from electra_keras.console import UsageError, UserError, reason
+from electra_keras.files import write_whole
 from electra_keras.options import RunOptions
 from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints
 
 TASK_FILE, ADAPTATION_FILE, OUTCOME_FILE = "task.json", "adaptation.json", "outcome.json"
+FLAGS_FILE = "flags.cfg"
 # Fields of ElectraConfig that a converted model may have by default only.
 _NOT_RECORDED = ("max_seq_length", "mask_prob", "lower_case", "strip_accents")
+# What a run cannot change without repeating or skipping examples, or misreading its moments.
+_FIXED = ("seed", "train_batch_size", "shuffle_buffer", "optimizer", "adam_beta_1", "adam_beta_2")
 
 
 def prepare(
@@ -22,15 +28,20 @@ def prepare(
     config: ElectraConfig,
     vocabulary: Vocabulary,
     options: RunOptions,
+    flagfile: str,
+    fingerprint: str,
     task: str | None = None,
     adaptation: str | None = None,
 ) -> None:
-    """Makes the run directory, or checks that the one there is this run's.
+    """Fills the run directory, or checks that the one there is this run's.
 
     Args:
-        model_dir: the run directory.
+        model_dir: the run directory, which is there and locked.
         config, vocabulary: the model's.
         options: whether to start anew.
+        flagfile: the text of flags.cfg. One there that says something else is kept, with the step of the
+            checkpoint that the run goes on from behind its name.
+        fingerprint: of the training data.
         task: the text of task.json, of a fine-tuning run.
         adaptation: the text of adaptation.json, of one that does not train everything.
 
@@ -51,12 +62,15 @@ def prepare(
             files = ("metrics.jsonl", "config.json", "vocab.txt")
             for name in (*files, TASK_FILE, ADAPTATION_FILE, OUTCOME_FILE):
                 (model_dir / name).unlink(missing_ok=True)
+            for path in model_dir.glob(f"{FLAGS_FILE}.*"):
+                path.unlink()
         except OSError as error:
             raise UserError(f"cannot delete the run in {model_dir}: {error.strerror}") from error
         steps = {}
     if steps:
         theirs = dataclasses.asdict(checkpoints.read_config(model_dir))
-        converted = checkpoints.read_state(steps[max(steps)]).get("converted")
+        state = _newest_state(steps)
+        converted = state.get("converted")
         for name, ours in dataclasses.asdict(config).items():
             if theirs[name] != ours and converted and name in _NOT_RECORDED:
                 logging.info("%s is %s here; the converted model had %s", name, ours, theirs[name])
@@ -76,17 +90,68 @@ def prepare(
                     f"{model_dir} holds a run {what} ({name}); choose another --model_dir, or --fresh "
                     "--overwrite"
                 )
-    try:
-        model_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot create --model_dir={model_dir}: {error.strerror}") from error
-    checkpoints.write_file(model_dir / "config.json", config.to_json())
+        _check_flags(model_dir, state, flagfile, fingerprint, options.force_resume)
+    write_whole(model_dir / FLAGS_FILE, flagfile)
+    write_whole(model_dir / "config.json", config.to_json())
     vocabulary.save(str(model_dir / "vocab.txt"))
     for name, text in ((TASK_FILE, task), (ADAPTATION_FILE, adaptation)):
         if text is not None:
-            checkpoints.write_file(model_dir / name, text)
+            write_whole(model_dir / name, text)
         else:  # of an earlier run that ended before its first checkpoint
             (model_dir / name).unlink(missing_ok=True)
+
+
+def _newest_state(steps: Mapping[int, Path]) -> dict[str, Any]:
+    """Returns the state of the newest checkpoint whose state can be read; empty where none can."""
+    for path in reversed(steps.values()):
+        try:
+            return checkpoints.read_state(path)
+        except UserError:  # the trainer names it, and takes the one before
+            continue
+    return {}
+
+
+def _check_flags(
+    model_dir: Path, state: Mapping[str, Any], flagfile: str, fingerprint: str, force: bool
+) -> None:
+    """Compares the flags of a run that goes on with those it had; logs what changes.
+
+    Raises:
+        UsageError: what may not change does, and is not forced.
+    """
+    path = model_dir / FLAGS_FILE
+    if not path.exists():
+        return
+    old_text = read_text(model_dir, FLAGS_FILE)
+    before, now = read_flags(old_text), read_flags(flagfile)
+    changes = {
+        f"--{name}": (value, now.get(name, "unset"))
+        for name, value in before.items()
+        if now.get(name, "unset") != value and name != "max_runtime"
+    }
+    refused = [f"--{name}" for name in _FIXED if f"--{name}" in changes]
+    records = state.get("records")
+    if records is not None and records != fingerprint:
+        changes["the training data"] = (f"fingerprint {records}", f"fingerprint {fingerprint}")
+        refused.append("the training data")
+    if refused and not force:
+        name = refused[0]
+        raise UsageError(
+            f"{model_dir} holds a run at step {state.get('step')} with other settings: {name} was "
+            f"{changes[name][0]} and is {changes[name][1]} here; it cannot go on exactly. Choose "
+            "another --model_dir, or --fresh --overwrite, or --force_resume to go on all the same"
+        )
+    for name, (old, new) in changes.items():
+        logging.info("this run goes on with another setting: %s was %s and is %s", name, old, new)
+    kept = model_dir / f"{FLAGS_FILE}.{state.get('step', 0)}"
+    if changes and not kept.exists():
+        write_whole(kept, old_text)
+
+
+def read_flags(flagfile: str) -> dict[str, str]:
+    """Returns the values, as texts, of the flags of a flagfile's text."""
+    lines = (line.partition("=") for line in flagfile.splitlines() if line.startswith("--"))
+    return {name.removeprefix("--"): value for name, _, value in lines}
 
 
 def read_task(model_dir: Path) -> str | None:

@@ -9,7 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from electra_keras.console import UserError, reason
 from electra_keras.files import write_whole
 
 
@@ -26,30 +29,49 @@ class SummaryWriter:
         self.path = model_dir / "metrics.jsonl"
         self._drop_records_after(step)
         self._file = self.path.open("a", encoding="utf-8")
+        for split in ("train", "validation"):
+            _restart_curves(model_dir / "logs" / split, step)
         self._writers = {
             split: tf.summary.create_file_writer(str(model_dir / "logs" / split))
             for split in ("train", "validation")
         }
 
     def _drop_records_after(self, step: int) -> None:
+        """Drops what a killed run wrote after its last checkpoint, and lines that are no records."""
         if not self.path.exists():
             return
         kept = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_bytes().split(b"\n"):
             try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError):  # the last line of a killed run
-                continue
-        write_whole(self.path, "".join(kept))
+                record = json.loads(line.decode("utf-8"))
+                if record["step"] <= step:
+                    kept.append(line + b"\n")
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue  # the last line of a killed run, or a damaged one
+        write_whole(self.path, b"".join(kept))
+
+    def _write(self, record: dict[str, Any]) -> None:
+        try:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {reason(error)}") from error
+
+    def start(self, step: int, facts: dict[str, Any]) -> None:
+        """Writes a record of a start of the run, of split "start": with which flags, where, when.
+
+        Args:
+            step: where the run goes on from.
+            facts: what the record says.
+        """
+        self._write({"step": step, "split": "start", **facts})
 
     def scalars(self, split: str, step: int, metrics: dict[str, float]) -> None:
         """Writes one record: a JSON line, and a point of each curve. NaN is null and no point."""
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         record = {"step": step, "split": split}
         record |= {name: finite.get(name) for name in metrics}
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        self._write(record)
         with self._writers[split].as_default(step=step):
             for name, value in finite.items():
                 tf.summary.scalar(curve_name(name), value)
@@ -75,6 +97,14 @@ class SummaryWriter:
         self._file.close()
         for writer in self._writers.values():
             writer.close()
+
+
+def _restart_curves(directory: Path, step: int) -> None:
+    """Tells TensorBoard to forget the points after a step, which a killed run wrote."""
+    if step and directory.is_dir():
+        writer = EventFileWriter(str(directory))
+        writer.add_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+        writer.close()
 
 
 def curve_name(metric: str) -> str:

@@ -12,7 +12,7 @@ from electra_keras.tasks.classification import ClassificationTask
 from electra_keras.tasks.finetuner import FineTuner
 from electra_keras.tasks.question_answering import QuestionAnsweringTask
 from electra_keras.tasks.tagging import TaggingTask
-from electra_keras.training import checkpoints
+from electra_keras.training.arrays import write_arrays
 from tests.interop.models import ENCODER, VOCABULARY, random_model
 
 TAGS = ("B-LOC", "O", "I-LOC", "B-ört", "I-ört")
@@ -66,7 +66,7 @@ def write_ours(directory, task, adaptation=None, text=None):
     }
     checkpoint = directory / "checkpoints" / "step-00000003"
     checkpoint.mkdir(parents=True)
-    checkpoints.write_arrays(checkpoint, "weights", arrays)
+    write_arrays(checkpoint, "weights", arrays)
     (checkpoint / "state.json").write_text(json.dumps({"step": 3, "best": None}))
     (directory / "config.json").write_text(config.to_json())
     (directory / "task.json").write_text(text or task.to_json())

@@ -15,7 +15,7 @@ from electra_keras.console import UsageError, UserError
 from electra_keras.interop import google, model_directory
 from electra_keras.options import ModelOptions
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
-from electra_keras.training import checkpoints
+from electra_keras.training.arrays import read_arrays, write_arrays
 from electra_keras.training.checkpoints import CheckpointStore
 from electra_keras.training.optimizer import ElectraOptimizer, moment_path
 from electra_keras.training.schedules import WarmupPolynomialDecay
@@ -159,9 +159,9 @@ def test_a_bad_configuration_is_named(converted, tmp_path, values):
 def test_an_optimizer_without_a_moment_is_refused(converted, tmp_path):
     copy = shutil.copytree(converted, tmp_path / "copy")
     checkpoint = copy / "checkpoints" / "step-00000040"
-    arrays = checkpoints.read_arrays(checkpoint, "optimizer")
+    arrays = read_arrays(checkpoint, "optimizer")
     del arrays[moment_path("generator_head/output_bias", "first_moment")]
-    checkpoints.write_arrays(checkpoint, "optimizer", arrays)
+    write_arrays(checkpoint, "optimizer", arrays)
     with pytest.raises(UserError, match="has no moments of generator_head/output_bias"):
         model_directory.read(copy)
 

@@ -17,7 +17,7 @@ from electra_keras.tasks.adaptation import Adaptation
 from electra_keras.tasks.answer_heads import PlainAnswerHead
 from electra_keras.tasks.data.examples import QuestionExample, TextExample
 from electra_keras.tasks.tagging import TaggingTask
-from electra_keras.training import checkpoints
+from electra_keras.training.arrays import read_arrays
 from tests.interop.finetuned_models import (
     ELECTRA_ANSWERS,
     TAGS,
@@ -213,7 +213,7 @@ def test_there_and_back_changes_no_bit(tmp_path, name):
     again = huggingface.read([there])
     assert not any(note.startswith(("unused", "not in")) for note in again.notes)
     model_directory.write(again, back)
-    found = checkpoints.read_arrays(back / "checkpoints" / "step-00000000", "weights")
+    found = read_arrays(back / "checkpoints" / "step-00000000", "weights")
     assert_same_bits(found, arrays)
     assert (back / "task.json").read_text() == (tmp_path / "ours" / "task.json").read_text()
 

@@ -10,7 +10,7 @@ from electra_keras.tasks.finetuner import FineTuner
 from electra_keras.tasks.question_answering import QuestionAnsweringTask
 from electra_keras.tasks.tagging import TaggingTask
 from electra_keras.text.vocabulary import Vocabulary
-from electra_keras.training import checkpoints
+from electra_keras.training.arrays import write_arrays
 from tests.interop.models import GOOGLE
 from tests.serving.texts import BUCKETS, TEXTS
 
@@ -70,7 +70,7 @@ def write(task, directory):
     arrays = {path: array.astype(np.float32) for path, array in arrays.items()}
     checkpoint = directory / "checkpoints" / "step-00000003"
     checkpoint.mkdir(parents=True)
-    checkpoints.write_arrays(checkpoint, "weights", arrays)
+    write_arrays(checkpoint, "weights", arrays)
     (checkpoint / "state.json").write_text(json.dumps({"step": 3, "best": None}))
     (directory / "config.json").write_text(CONFIG.to_json())
     (directory / "task.json").write_text(task.to_json())

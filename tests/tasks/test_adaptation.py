@@ -10,7 +10,7 @@ import tensorflow as tf
 from electra_keras.console import UsageError, UserError
 from electra_keras.modeling.lora import is_lora
 from electra_keras.tasks.adaptation import Adaptation, AdaptationOptions, load_merged
-from electra_keras.training import checkpoints
+from electra_keras.training.arrays import write_arrays
 from tests.tasks.test_finetuner import assert_same, make_batch, make_model, updated
 
 LORA = Adaptation(lora_rank=2, lora_alpha=6.0)
@@ -37,7 +37,7 @@ def save(model, directory, adaptation):
     """Writes a run directory as far as loading reads it."""
     checkpoint = directory / "checkpoints" / "step-00000001"
     checkpoint.mkdir(parents=True)
-    checkpoints.write_arrays(checkpoint, "weights", {v.path: v.numpy() for v in model.weights})
+    write_arrays(checkpoint, "weights", {v.path: v.numpy() for v in model.weights})
     if adaptation.to_json():
         (directory / "adaptation.json").write_text(adaptation.to_json())
     return checkpoint

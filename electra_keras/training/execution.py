@@ -1,0 +1,51 @@
+"""Several steps of the model under the strategy, in one call from Python."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from electra_keras.training.distribution import with_static_shape
+from electra_keras.training.interfaces import TrainableModel
+
+# What a step reports behind its statistics; the same on every replica, so their mean is taken.
+EXTRAS = ("gradient_norm", "learning_rate", "loss_scale", "stop_votes")
+
+
+def make_step_function(
+    strategy: tf.distribute.Strategy, model: TrainableModel, global_batch_size: int
+) -> Any:
+    """Returns a function of (iterator, number of steps, vote to stop).
+
+    It makes so many steps and returns what each reports, [count, report_size + extras].
+    """
+    rows = global_batch_size // strategy.num_replicas_in_sync
+
+    # Converting the model's code would only take time: it has no Python control flow to convert.
+    @tf.autograph.experimental.do_not_convert
+    def update(batch: dict[str, tf.Tensor], stop_vote: tf.Tensor) -> tf.Tensor:
+        learning_rate = model.optimizer.current_rate()
+        batch = with_static_shape(batch, rows)
+        step_statistics = model.training_update(batch)
+        extras = tf.stack(
+            [
+                tf.convert_to_tensor(model.optimizer.gradient_norm),
+                learning_rate,
+                tf.convert_to_tensor(model.optimizer.loss_scale),
+                stop_vote,
+            ]
+        )
+        return tf.concat([step_statistics, extras / strategy.num_replicas_in_sync], axis=0)
+
+    @tf.function
+    def run_steps(iterator: Any, count: tf.Tensor, stop_vote: tf.Tensor) -> tf.Tensor:
+        """Makes `count` steps; returns what each reports, [count, report_size + extras]."""
+        width = model.report_size + len(EXTRAS)
+        reports = tf.TensorArray(tf.float32, size=count, element_shape=[width])
+        for i in tf.range(count):
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+            per_replica = strategy.run(update, args=(next(iterator), stop_vote))
+            report = strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
+            reports = reports.write(i, report)
+        return reports.stack()
+
+    return run_steps
