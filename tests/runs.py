@@ -193,10 +193,10 @@ def checkpoint_arrays(model_dir, step):
 
 
 def metrics_of(model_dir):
-    """Returns the records of metrics.jsonl without what depends on the clock."""
-    lines = (Path(model_dir) / "metrics.jsonl").read_text().splitlines()
+    """Returns the records of metrics.jsonl without what depends on the clock, and without the starts."""
     timed = ("examples_per_second", "tokens_per_second")
     return [
-        {name: value for name, value in json.loads(line).items() if name not in timed}
-        for line in lines
+        {name: value for name, value in record.items() if name not in timed}
+        for record in map(json.loads, (Path(model_dir) / "metrics.jsonl").read_text().splitlines())
+        if record["split"] != "start"
     ]

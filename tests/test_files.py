@@ -10,7 +10,6 @@ import pytest
 from electra_keras import files
 from electra_keras.console import UserError
 from electra_keras.text.vocabulary import SPECIAL_TOKENS, Vocabulary
-from electra_keras.training.checkpoints import write_file
 
 
 def test_it_is_whole_or_as_before(tmp_path):
@@ -73,7 +72,7 @@ def link_to_a_missing_directory(path):
 
 WRITERS = {
     "vocabulary": lambda path: Vocabulary(SPECIAL_TOKENS).save(str(path)),
-    "write_file": lambda path: write_file(path, "x"),
+    "text": lambda path: files.write_whole(path, "x"),
 }
 
 

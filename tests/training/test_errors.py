@@ -1,9 +1,10 @@
 """Mistakes end in one line and the right exit code, and nothing is lost."""
 
 import json
+import os
 import re
 import resource
-import shutil
+import socket
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from electra_keras.console import UsageError
 from electra_keras.data.records import serialize_example
+from electra_keras.training.lock import locked
 from tests import runs
 
 USAGE, FAILURE = 2, 1
@@ -168,17 +170,49 @@ def test_run_directory_is_protected(data, tmp_path):
     assert code == USAGE
     assert "--overwrite" in line
     assert runs.checkpoint_arrays(model_dir, 2)
-    # A damaged checkpoint is named; without it the run goes on from the one before.
-    runs.train(*small_run(data, model_dir, "--train_steps=4"))
+    # Another process is in it.
+    with locked(model_dir):
+        code, line = error(*args)
+        assert code == FAILURE
+        assert f"is in use by process {os.getpid()} on {socket.gethostname()}" in line
+    # What breaks the run's position or moments is refused, and changes nothing; other records too.
+    flags = (model_dir / "flags.cfg").read_text()
+    other = runs.write_records(tmp_path / "other", examples=40)
+    for changed, said in (
+        (["--seed=2"], "--seed was 42 and is 2 here"),
+        (["--train_batch_size=4"], "--train_batch_size was 8 and is 4"),
+        (["--optimizer=lamb"], "--optimizer was adam and is lamb"),
+        ([f"--data_dir={other}"], "the training data was fingerprint"),
+    ):
+        code, line = error(*args, *changed)
+        assert code == USAGE
+        assert said in line and "--force_resume" in line
+    assert (model_dir / "flags.cfg").read_text() == flags
+    # What merely changes is logged, and the old flags are kept.
+    longer = small_run(data, model_dir, "--train_steps=4", "--save_steps=2")
+    stderr = runs.train(*longer, "--lr_end=1e-5", "--seed=2", "--force_resume")
+    for name, old, new in (("train_steps", 2, 4), ("lr_end", 0.0, 1e-05), ("seed", 42, 2)):
+        assert f"with another setting: --{name} was {old} and is {new}\n" in stderr
+    assert (model_dir / "flags.cfg.2").read_text() == flags
+    assert "--seed=2\n" in (model_dir / "flags.cfg").read_text()
+    # A damaged checkpoint is named, and the run goes on from the one before.
     damaged = model_dir / "checkpoints" / "step-00000004"
     weights = damaged / "weights.data-00000-of-00001"
     weights.write_bytes(weights.read_bytes()[:50])
-    code, line = error(*small_run(data, model_dir, "--train_steps=6"))
-    assert code == FAILURE
-    assert str(damaged) in line
-    shutil.rmtree(damaged)
-    stderr = runs.train(*small_run(data, model_dir, "--train_steps=6"))
+    stderr = runs.train(*longer, "--train_steps=6", "--seed=2", "--lr_end=1e-5")
+    assert f"{damaged} is damaged (weights.data-00000-of-00001 has 50 bytes of" in stderr
     assert "resuming at step 2" in stderr
+    starts = [
+        json.loads(line)
+        for line in (model_dir / "metrics.jsonl").read_text().splitlines()
+        if '"start"' in line
+    ]
+    assert [(s["step"], s["flags"]["train_steps"]) for s in starts] == [
+        (0, "2"),
+        (2, "4"),
+        (2, "6"),
+    ]
+    assert all(s["host"] and s["versions"]["tensorflow"] and s["records"] for s in starts)
     # Weights only, a fresh optimizer and a new schedule.
     stderr = runs.train(
         *small_run(data, tmp_path / "next", "--train_steps=2", f"--init_from={model_dir}")

@@ -7,6 +7,9 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.plugin_event_accumulator import (
+    EventAccumulator,
+)
 
 from electra_keras.training import report
 from electra_keras.training.collapse import CollapseWatch
@@ -57,13 +60,18 @@ def test_records_after_the_resumed_step_are_dropped(tmp_path):
         writer.scalars("train", step, {"loss": step / 10, "auc": math.nan})
     writer.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 40, "split": "tr')  # killed while writing
+        file.write('5\n[1]\n{"step": "15"}\n{"step": null}\n' + "[" * 10_000 + "\n")  # damaged
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": 15, "split": "\xff"}\n')
+        file.write(b'{"step": 40, "split": "tr')  # killed while writing
+    (earlier,) = (tmp_path / "logs" / "train").iterdir()
+    earlier.rename(earlier.with_name(earlier.name.replace("tfevents.1", "tfevents.0")))
     SummaryWriter(tmp_path, 20).close()
     assert runs.metrics_of(tmp_path) == [
         {"step": 10, "split": "train", "loss": 1.0, "auc": None},
         {"step": 20, "split": "train", "loss": 2.0, "auc": None},
     ]
-    events = list((tmp_path / "logs" / "train").iterdir())
+    events = sorted((tmp_path / "logs" / "train").iterdir())
     values = [
         (event.step, value.tag)
         for path in events
@@ -72,6 +80,10 @@ def test_records_after_the_resumed_step_are_dropped(tmp_path):
     ]
     # NaN makes no point.
     assert values == [(10, "run/loss"), (20, "run/loss"), (30, "run/loss")]
+    # What the curves show is what metrics.jsonl says.
+    curves = EventAccumulator(str(tmp_path / "logs" / "train"))
+    curves.Reload()
+    assert [event.step for event in curves.Tensors("run/loss")] == [10, 20]
 
 
 def verdicts():
