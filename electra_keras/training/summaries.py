@@ -30,7 +30,7 @@ class SummaryWriter:
         self._drop_records_after(step)
         self._file = self.path.open("a", encoding="utf-8")
         for split in ("train", "validation"):
-            _restart_curves(model_dir / "logs" / split, step)
+            _start_curves(model_dir / "logs" / split, step)
         self._writers = {
             split: tf.summary.create_file_writer(str(model_dir / "logs" / split))
             for split in ("train", "validation")
@@ -99,12 +99,11 @@ class SummaryWriter:
             writer.close()
 
 
-def _restart_curves(directory: Path, step: int) -> None:
-    """Tells TensorBoard to forget the points after a step, which a killed run wrote."""
-    if step and directory.is_dir():
-        writer = EventFileWriter(str(directory))
-        writer.add_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
-        writer.close()
+def _start_curves(directory: Path, step: int) -> None:
+    """Marks a start of the run: TensorBoard forgets points after the step of all but the first."""
+    writer = EventFileWriter(str(directory))
+    writer.add_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+    writer.close()
 
 
 def curve_name(metric: str) -> str:

@@ -64,8 +64,8 @@ def test_records_after_the_resumed_step_are_dropped(tmp_path):
     with (tmp_path / "metrics.jsonl").open("ab") as file:
         file.write(b'{"step": 15, "split": "\xff"}\n')
         file.write(b'{"step": 40, "split": "tr')  # killed while writing
-    (earlier,) = (tmp_path / "logs" / "train").iterdir()
-    earlier.rename(earlier.with_name(earlier.name.replace("tfevents.1", "tfevents.0")))
+    for earlier in (tmp_path / "logs" / "train").iterdir():
+        earlier.rename(earlier.with_name(earlier.name.replace("tfevents.1", "tfevents.0")))
     SummaryWriter(tmp_path, 20).close()
     assert runs.metrics_of(tmp_path) == [
         {"step": 10, "split": "train", "loss": 1.0, "auc": None},
