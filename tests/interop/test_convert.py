@@ -130,7 +130,7 @@ def test_a_converted_optimizer_starts_with_its_own_loss_scale(converted, tmp_pat
     # One of our own must be whole.
     path = copy / "checkpoints" / "step-00000040" / "state.json"
     path.write_text(json.dumps({"step": 40, "best": None}))
-    with pytest.raises(UserError, match="step-00000040: state.json has"):
+    with pytest.raises(UserError, match=r"step-00000040: state\.json has"):
         CheckpointStore(copy, model, optimizer, keep=1).restore_latest()
 
 
