@@ -17,6 +17,7 @@ from electra_keras.options import ModelOptions
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
 from electra_keras.training.arrays import read_arrays, write_arrays
 from electra_keras.training.checkpoints import CheckpointStore
+from electra_keras.training.manifest import MANIFEST, seal
 from electra_keras.training.optimizer import ElectraOptimizer, moment_path
 from electra_keras.training.schedules import WarmupPolynomialDecay
 from tests.interop.models import GOOGLE, HUGGINGFACE, assert_same_bits
@@ -162,6 +163,8 @@ def test_an_optimizer_without_a_moment_is_refused(converted, tmp_path):
     arrays = read_arrays(checkpoint, "optimizer")
     del arrays[moment_path("generator_head/output_bias", "first_moment")]
     write_arrays(checkpoint, "optimizer", arrays)
+    (checkpoint / MANIFEST).unlink()
+    seal(checkpoint)
     with pytest.raises(UserError, match="has no moments of generator_head/output_bias"):
         model_directory.read(copy)
 
