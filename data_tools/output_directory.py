@@ -10,6 +10,7 @@ from absl import logging
 
 from electra_keras.console import UserError, reason
 from electra_keras.data.records import METADATA_FILE, TEMPORARY_MARK
+from electra_keras.files import sync_directory, sync_tree
 
 _LOCK = ".lock"
 # All that a data set holds; a directory with anything else in it is never replaced.
@@ -70,10 +71,12 @@ class OutputDirectory:
         old = None
         try:
             self._check_target()
+            sync_tree(self.temporary)
             if os.path.isdir(self.path) and os.listdir(self.path):
                 old = f"{self.path}{TEMPORARY_MARK}old-{os.getpid()}"
                 os.replace(self.path, old)
             os.replace(self.temporary, self.path)
+            sync_directory(os.path.dirname(self.path))
         except (OSError, UserError) as error:
             if old and not os.path.exists(self.path):
                 os.replace(old, self.path)

@@ -6,10 +6,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from electra_keras.files import sync_directory, sync_tree
+
 
 @contextlib.contextmanager
 def whole_directory(final: Path, temporary: Path) -> Iterator[None]:
-    """Makes `temporary` to be written, and renames it to `final` at the end.
+    """Makes `temporary` to be written, and renames it to `final` once all of it is on the disk.
 
     After an error nothing is left, of parents that were made for it neither.
 
@@ -20,7 +22,9 @@ def whole_directory(final: Path, temporary: Path) -> Iterator[None]:
     try:
         temporary.mkdir(parents=True)
         yield
+        sync_tree(temporary)
         os.rename(temporary, final)
+        sync_directory(final.absolute().parent)
         new_parents = []
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -107,6 +107,18 @@ def sync_directory(path: str | os.PathLike[str]) -> None:
         sync(path)
 
 
+def sync_tree(directory: str | os.PathLike[str]) -> None:
+    """Returns when all files of a directory, and of those in it, are on the disk with their names.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            sync(os.path.join(parent, name))
+        sync_directory(parent)
+
+
 @contextlib.contextmanager
 def _named_errors(path: str, temporary: str | None = None) -> Iterator[None]:
     try:

@@ -9,7 +9,9 @@ import pytest
 
 from electra_keras import files
 from electra_keras.console import UserError
+from electra_keras.directories import whole_directory
 from electra_keras.text.vocabulary import SPECIAL_TOKENS, Vocabulary
+from tests.training.test_damaged_checkpoints import STATE, make_store
 
 
 def test_it_is_whole_or_as_before(tmp_path):
@@ -158,3 +160,41 @@ def test_no_directory_to_put_it_in(tmp_path, name):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match=f"cannot write .*{name}"):
         files.check_writable(f"{tmp_path}/{name}")
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Records what is synced and renamed, in order."""
+    calls = []
+
+    def record(name, path_of):
+        real = getattr(os, name)
+
+        def call(*args):
+            calls.append((name, os.path.basename(path_of(args[0]))))
+            return real(*args)
+
+        monkeypatch.setattr(os, name, call)
+
+    record("fsync", lambda descriptor: os.readlink(f"/proc/self/fd/{descriptor}"))
+    record("rename", os.fspath)
+    record("replace", os.fspath)
+    return calls
+
+
+def test_a_directory_is_on_the_disk_before_it_has_its_name(tmp_path, calls):
+    with whole_directory(tmp_path / "final", tmp_path / "temporary"):
+        (tmp_path / "temporary" / "inner").mkdir()
+        (tmp_path / "temporary" / "inner" / "file").write_text("x")
+    names = [name for _, name in calls]
+    assert calls[-2:] == [("rename", "temporary"), ("fsync", tmp_path.name)]
+    assert sorted(names[:-2]) == ["file", "inner", "temporary"]
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, calls):
+    store, _ = make_store(tmp_path)
+    path = store.save({"step": 3, **STATE})
+    last = next(i for i, call in enumerate(calls) if call[0] == "replace")
+    synced = {name for _, name in calls[:last]}
+    assert {p.name for p in path.iterdir()} <= synced
+    assert calls[last + 1] == ("fsync", "checkpoints")

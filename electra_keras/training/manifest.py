@@ -9,7 +9,7 @@ from typing import Any
 
 from electra_keras.config import matches
 from electra_keras.console import UserError, reason
-from electra_keras.files import sync
+from electra_keras.files import sync_tree
 
 MANIFEST = "manifest.json"
 # In state.json: 1, or nothing, where the checkpoint has no manifest.
@@ -23,9 +23,7 @@ def seal(checkpoint: Path) -> None:
         for path in sorted(checkpoint.iterdir())
     }
     (checkpoint / MANIFEST).write_text(_to_text(files), encoding="utf-8")
-    for path in checkpoint.iterdir():
-        sync(path)
-    sync(checkpoint)
+    sync_tree(checkpoint)
 
 
 def damage(checkpoint: Path) -> str | None:
