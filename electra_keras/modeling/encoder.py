@@ -119,9 +119,8 @@ class Encoder(keras.layers.Layer):
         key = None if noise is None else noise.next_key()
         hidden = embed(input_ids, segment_ids, key)
         # -10000 as the original; the sum is made in float32 at every precision.
-        attention_bias = (
-            1.0 - tf.cast(input_mask[:, tf.newaxis, tf.newaxis, :], tf.float32)
-        ) * -1e4
+        padding = 1.0 - tf.cast(input_mask, tf.float32)
+        attention_bias = padding[:, tf.newaxis, tf.newaxis, :] * -1e4
         for block in self.blocks:
             key = None if noise is None else noise.next_key()
             recompute = self.recompute and noise is not None

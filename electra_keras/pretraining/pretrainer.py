@@ -139,6 +139,10 @@ class ElectraPretrainer(keras.Model):
     # ------------------------------------------------------------------------------------------
     # One batch, split over replicas and micro-batches
 
+    def _compiles_parts(self) -> bool:
+        """Whether XLA compiles the parts of a step; on TPU the whole step is compiled."""
+        return self.use_xla and not _on_tpu()
+
     def _mask(self, batch: Batch, seed: int, step: tf.Tensor) -> tuple[MaskedTokens, tf.Tensor]:
         """Masks this replica's batch; also returns the sampling noise [batch, predictions, 2]."""
         rows, length = batch["input_ids"].shape
@@ -150,18 +154,24 @@ class ElectraPretrainer(keras.Model):
             key = make_key(seed, purpose, step)
             return batch_uniforms(key, (rows, *shape), replica, num_replicas)
 
-        config = self.config
-        masked = mask_tokens(
-            batch["input_ids"],
-            batch["input_mask"],
-            MaskingNoise(
-                scores=uniforms(Purpose.MASK_POSITIONS, length),
-                keep=uniforms(Purpose.MASK_TOKENS, slots),
-            ),
-            config,
-            special_ids=(config.cls_token_id, config.sep_token_id, config.mask_token_id),
-            mask_id=config.mask_token_id,
+        def mask(input_ids: tf.Tensor, input_mask: tf.Tensor, noise: MaskingNoise) -> MaskedTokens:
+            config = self.config
+            return mask_tokens(
+                input_ids,
+                input_mask,
+                noise,
+                config,
+                special_ids=(config.cls_token_id, config.sep_token_id, config.mask_token_id),
+                mask_id=config.mask_token_id,
+            )
+
+        if self._compiles_parts():
+            mask = tf.function(mask, jit_compile=True, autograph=False)
+        noise = MaskingNoise(
+            scores=uniforms(Purpose.MASK_POSITIONS, length),
+            keep=uniforms(Purpose.MASK_TOKENS, slots),
         )
+        masked = mask(batch["input_ids"], batch["input_mask"], noise)
         return masked, uniforms(Purpose.SAMPLES, slots, 2)
 
     def _forward(
@@ -176,7 +186,10 @@ class ElectraPretrainer(keras.Model):
         """Runs generator, sampling and discriminator on one micro-batch."""
         config = self.config
 
-        def sample(logits: tf.Tensor, masked: MaskedTokens, uniforms: tf.Tensor) -> tuple:
+        # All of it in one function, as the kernels of integers outside XLA run on the host of a GPU.
+        def sample(
+            logits: tf.Tensor, masked: MaskedTokens, uniforms: tf.Tensor, input_ids: tf.Tensor
+        ) -> dict[str, tf.Tensor]:
             sampled_ids = sample_tokens(
                 logits,
                 uniforms,
@@ -184,8 +197,16 @@ class ElectraPretrainer(keras.Model):
                 masked.labels if config.disallow_correct else None,
             )
             label_logits = tf.gather(logits, masked.labels, batch_dims=2)
-            correct = label_logits >= tf.reduce_max(logits, axis=-1)
-            return sampled_ids, masked_language_model_loss(logits, masked.labels), correct
+            shown = tf.gather(masked.input_ids, masked.positions, batch_dims=1)
+            corrupted_ids, replaced = corrupt_tokens(input_ids, masked, sampled_ids)
+            return {
+                "generator_nll": masked_language_model_loss(logits, masked.labels),
+                "generator_correct": label_logits >= tf.reduce_max(logits, axis=-1),
+                "sampled_correct": sampled_ids == masked.labels,
+                "hidden": shown == config.mask_token_id,
+                "corrupted_ids": corrupted_ids,
+                "replaced": replaced,
+            }
 
         def judge(hidden: tf.Tensor) -> tf.Tensor:
             return self.discriminator_head(hidden)
@@ -197,19 +218,11 @@ class ElectraPretrainer(keras.Model):
         hidden = self.generator(masked.input_ids, *rest, noise=generator_noise, compiled=compiled)
         # Not compiled: TensorFlow's products with the vocabulary, and its sum for the bias, are faster.
         logits = self.generator_head(hidden, masked.positions)
-        sampled_ids, generator_nll, correct = sample(logits, masked, sample_uniforms)
-        corrupted_ids, replaced = corrupt_tokens(batch["input_ids"], masked, sampled_ids)
+        sampled = sample(logits, masked, sample_uniforms, batch["input_ids"])
         hidden = self.discriminator(
-            corrupted_ids, *rest, noise=discriminator_noise, compiled=compiled
+            sampled["corrupted_ids"], *rest, noise=discriminator_noise, compiled=compiled
         )
-        return {
-            "generator_nll": generator_nll,
-            "generator_correct": correct,
-            "sampled_correct": sampled_ids == masked.labels,
-            "discriminator_logits": judge(hidden),
-            "corrupted_ids": corrupted_ids,
-            "replaced": replaced,
-        }
+        return sampled | {"discriminator_logits": judge(hidden)}
 
     def _forward_backward(
         self,
@@ -227,7 +240,7 @@ class ElectraPretrainer(keras.Model):
             counts: float32 [2], predicted positions and real tokens of the global batch.
         """
         streams = [DropoutNoise(key) for key in dropout_keys]
-        compiled = self.use_xla and not _on_tpu()  # on TPU the whole step is compiled
+        compiled = self._compiles_parts()
         with tf.GradientTape() as tape:
             outputs = self._forward(batch, masked, sample_uniforms, *streams, compiled)
             discriminator_nll = replaced_token_loss(
@@ -258,8 +271,7 @@ class ElectraPretrainer(keras.Model):
             outputs["generator_nll"],
             outputs["generator_correct"],
             outputs["sampled_correct"],
-            tf.gather(masked.input_ids, masked.positions, batch_dims=1)
-            == self.config.mask_token_id,
+            outputs["hidden"],
             batch["input_mask"],
             discriminator_nll,
             outputs["discriminator_logits"],
@@ -284,7 +296,7 @@ class ElectraPretrainer(keras.Model):
         counts = tf.stack(
             [
                 tf.reduce_sum(masked.weights),
-                tf.cast(tf.reduce_sum(batch["input_mask"]), tf.float32),
+                tf.reduce_sum(tf.cast(batch["input_mask"], tf.float32)),
             ]
         )
         counts = context.all_reduce(tf.distribute.ReduceOp.SUM, counts) + 1e-6  # D2.9, D3.14

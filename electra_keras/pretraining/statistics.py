@@ -67,8 +67,8 @@ def collect(
     )
     widest = math.log1p(_AUC_RANGE / _AUC_SCALE)
     scaled = (squeezed + widest) * (AUC_BINS / (2 * widest))
-    bins = tf.cast(tf.clip_by_value(scaled, 0, AUC_BINS - 1), tf.int32)
-    bins = tf.reshape(tf.where(replaced, bins, bins + AUC_BINS), [-1])
+    bins = tf.floor(tf.clip_by_value(scaled, 0, AUC_BINS - 1))
+    bins = tf.cast(tf.reshape(tf.where(replaced, bins, bins + AUC_BINS), [-1]), tf.int32)
     histograms = tf.math.unsorted_segment_sum(tf.reshape(mask, [-1]), bins, 2 * AUC_BINS)
     return tf.concat([sums, histograms], axis=0)
 

@@ -108,7 +108,8 @@ class FineTuner(keras.Model):
 
     def _encode(self, batch: Batch, noise: DropoutNoise | None, compiled: bool) -> tf.Tensor:
         length = tf.shape(batch["input_ids"])[1]
-        mask = tf.cast(tf.range(length) < batch["lengths"][:, tf.newaxis], tf.int32)
+        lengths = tf.cast(batch["lengths"], tf.float32)
+        mask = tf.cast(tf.range(tf.cast(length, tf.float32)) < lengths[:, tf.newaxis], tf.int32)
         return self.encoder(
             batch["input_ids"], mask, batch["segment_ids"], noise=noise, compiled=compiled
         )
@@ -131,7 +132,7 @@ class FineTuner(keras.Model):
             scaled_loss = self.optimizer.scale_loss(loss / count)
         gradients = tape.gradient(scaled_loss, variables, unconnected_gradients="zero")
         examples = tf.cast(tf.shape(batch["lengths"])[0], tf.float32)
-        tokens = tf.cast(tf.reduce_sum(batch["lengths"]), tf.float32)
+        tokens = tf.reduce_sum(tf.cast(batch["lengths"], tf.float32))
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         return [*gradients, tf.stack([tokens, examples, loss])]
 

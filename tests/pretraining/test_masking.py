@@ -113,3 +113,22 @@ def test_corruption_restores_kept_tokens_and_averages_duplicates():
     # Sample = original is "real"; 20 and 25 at one position: floor of the mean (facts D2.11).
     np.testing.assert_array_equal(corrupted, [[CLS, 10, 30, 22, SEP]])
     np.testing.assert_array_equal(replaced, [[False, False, True, True, False]])
+
+
+@pytest.mark.parametrize("masking", ["unique", "original"])
+def test_compiled_functions_choose_the_same(masking):
+    """Bit for bit; of the rows one is padding alone, and one has no candidates."""
+    config = dataclasses.replace(CONFIG, masking=masking)
+    ids, input_mask = (values.numpy() for values in batch(real=50))
+    ids[0], input_mask[0] = PAD, 0
+    ids[1, 1:49] = MASK
+    sampled = np.random.default_rng(1).integers(5, 100, (200, config.max_predictions_per_seq))
+
+    def choose(ids, input_mask, sampled):
+        masked = mask(ids, input_mask, config)
+        return *masked, *corrupt_tokens(ids, masked, sampled)
+
+    arguments = [tf.constant(values, tf.int32) for values in (ids, input_mask, sampled)]
+    compiled = tf.function(choose, jit_compile=True)(*arguments)
+    for ours, expected in zip(compiled, choose(*arguments), strict=True):
+        np.testing.assert_array_equal(ours, expected)

@@ -175,6 +175,18 @@ def test_xla_computes_the_same():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_token_ids_are_computed_with_in_compiled_functions_only():
+    """TensorFlow's own kernels for int32 run on the host of a GPU, which would have to wait for it."""
+    batch = next(iter(make_batches(1)))
+    step = tf.function(make_model(jit_compile="on").training_update, autograph=False)
+    kinds = {
+        op.type
+        for op in step.get_concrete_function(batch).graph.get_operations()
+        if any(t.dtype == tf.int32 and t.shape == (8, 16) for t in (*op.inputs, *op.outputs))
+    }
+    assert kinds <= {"Placeholder", "Const", "Cast", "PartitionedCall", "StatefulPartitionedCall"}
+
+
 def test_gradient_is_that_of_the_loss():
     """Finite differences in one direction, in float64 of the sums."""
     batch = next(iter(make_batches(1)))
