@@ -11,7 +11,11 @@ from electra_keras.config import EncoderConfig
 from electra_keras.console import UsageError, UserError
 from electra_keras.tasks.class_weights import class_weights
 from electra_keras.tasks.classification_head import ClassificationHead, element_loss
-from electra_keras.tasks.data.examples import TextExample, count_labels
+from electra_keras.tasks.data.examples import (
+    TextExample,
+    count_labels,
+    warn_of_unlearnt_labels,
+)
 from electra_keras.tasks.data.glue import GLUE_TASKS, STS_RANGE, write_submission
 from electra_keras.tasks.features import Features
 from electra_keras.tasks.interface import settings_from_json, settings_to_json
@@ -21,7 +25,7 @@ from electra_keras.tasks.packing import TRUNCATIONS, pack
 from electra_keras.tasks.reading import label_names, read_texts, read_texts_to_classify
 from electra_keras.text.tokenizer import Tokenizer
 
-# Texts that are tokenized at a time, and their characters: each takes some 70 bytes meanwhile.
+# Texts that are tokenized at a time, and their characters: each takes some 30 bytes meanwhile.
 _CHUNK, _CHUNK_CHARACTERS = 2000, 2_000_000
 # [CLS], a token and [SEP].
 _SHORTEST = 3
@@ -110,6 +114,7 @@ class ClassificationTask:
             if len(labels) < (1 if kind == "multi_label" else 2):
                 found = f"only the label {labels[0]!r}" if labels else "no label at all"
                 raise UsageError(f"the training examples have {found}: there is nothing to learn")
+        warn_of_unlearnt_labels(count_labels(examples), count_labels(held_out))
         metrics = (
             GLUE_METRICS.get(name)
             or {

@@ -16,7 +16,7 @@ _SEPARATOR = (
 )
 _QUOTED = "Fields may stand in double quotes; default: those of CSV files do, those of TSV do not."
 _MAX_TEXT_LENGTH = (
-    "Characters of a text; longer ones are refused, for a text takes some 70 bytes for each."
+    "Characters of a text; longer ones are refused, for each takes some 30 bytes of memory."
 )
 
 
@@ -60,7 +60,7 @@ class TaskOptions:
     no_label: str | None = option(
         None,
         "Rows with this label have none, and are left out; default: in pairs of texts -, as SNLI has "
-        "it; empty: no row is.",
+        "it; empty: no row is. Also of a label's own column.",
     )
     max_text_length: int = option(10_000_000, _MAX_TEXT_LENGTH)
     multi_label: bool = option(False, "An example may have any number of labels.")

@@ -1,6 +1,7 @@
 """Tagging: a label for every word, such as named entities, chunks and parts of speech."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,7 +16,11 @@ from electra_keras.files import write_whole
 from electra_keras.modeling.layers import DropoutNoise, dropout
 from electra_keras.tasks import words
 from electra_keras.tasks.data.columns import EXTENSIONS, read_columns, tag_labels
-from electra_keras.tasks.data.examples import TaggedSentence, TextExample
+from electra_keras.tasks.data.examples import (
+    TaggedSentence,
+    TextExample,
+    warn_of_unlearnt_labels,
+)
 from electra_keras.tasks.features import Features
 from electra_keras.tasks.interface import is_utf8, settings_from_json, settings_to_json
 from electra_keras.tasks.metrics.tagging import (
@@ -95,6 +100,8 @@ class TaggingTask:
             UsageError: they have no other tag than O, or only one plain label.
         """
         labels = tag_labels([*examples, *held_out])
+        of_held_out = Counter(tag for sentence in held_out for tag in sentence.tags or ())
+        warn_of_unlearnt_labels(tag_labels(examples), of_held_out)
         if len(labels) < 2:
             raise UsageError(
                 f"the training sentences have no tag but {labels[0]}; see --tag_column"

@@ -138,16 +138,25 @@ def test_bad_squad_json(tmp_path):
     path.write_text('{"data": [{"paragraphs": []}, {}]}')
     with pytest.raises(UserError, match=r"dev\.json, article 2: 'paragraphs' is missing"):
         read_questions(str(path))
+    path.write_text('{"data": [{"paragraphs": [{"context": "a", "qas": []}, {"qas": []}]}]}')
+    with pytest.raises(UserError, match=r"article 1, paragraph 2: 'context' is missing"):
+        read_questions(str(path))
 
 
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"question": "Which?"}, r"article 1, question 2: 'id' is missing"),
+        ({"question": "Which?"}, r"article 1, paragraph 1, question 2: 'id' is missing"),
         ({"id": "q7"}, r"question q7: 'question' is missing"),
-        ({"id": None, "question": "?"}, r"article 1, question 2: 'id' is missing"),
-        ({"id": True, "question": "?"}, r"article 1, question 2: 'id' should be a text"),
-        ({"id": [7], "question": "?"}, r"article 1, question 2: 'id' should be a text"),
+        ({"id": None, "question": "?"}, r"article 1, paragraph 1, question 2: 'id' is missing"),
+        (
+            {"id": True, "question": "?"},
+            r"article 1, paragraph 1, question 2: 'id' should be a text",
+        ),
+        (
+            {"id": [7], "question": "?"},
+            r"article 1, paragraph 1, question 2: 'id' should be a text",
+        ),
         ({"id": 7}, r"question 7: 'question' is missing"),
         ({"id": "q7", "question": "?", "answers": {}}, r"question q7: 'answers' should be a list"),
         (

@@ -107,6 +107,8 @@ def test_integer_labels_are_in_the_order_of_numbers(tmp_path):
     path = write(tmp_path, "x.jsonl", "\n".join(lines))
     examples = read_table(path, LABELLED)
     assert list(count_labels(examples)) == ["-1", "0", "01", "1", "2", "10", "11"]
+    stars = [TextExample("x", "t", None, f"{number / 2}") for number in (20, 3, 4)]
+    assert list(count_labels(stars)) == ["1.5", "2.0", "10.0"]
     others = [*examples, TextExample("x", "t", None, "good")]
     assert list(count_labels(others)) == ["-1", "0", "01", "1", "10", "11", "2", "good"]
 

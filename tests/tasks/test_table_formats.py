@@ -8,6 +8,7 @@ import pytest
 
 from electra_keras.console import UsageError, UserError
 from electra_keras.tasks.classification import ClassificationTask
+from electra_keras.tasks.data.examples import TextExample
 from electra_keras.tasks.data.rows import TableFormat
 from electra_keras.tasks.data.tables import read_table
 from electra_keras.tasks.options import InputOptions, TaskOptions
@@ -48,6 +49,12 @@ def test_what_parts_the_fields_is_seen_in_the_header(tmp_path, name, separator, 
     lines = [f"n{separator}text{separator}label", f"1{separator}Good{separator}x"]
     path = write(tmp_path, name, start + end.join([*lines, f"2{separator}Bad{separator}y"]) + end)
     assert rows(read_table(path, LABELLED)) == [("Good", "x"), ("Bad", "y")]
+
+
+def test_blank_lines_in_front_hide_no_header(tmp_path):
+    path = write(tmp_path, "x.csv", "\n\r\ntext;label\n\nGood;x\nBad\n")
+    with pytest.raises(UserError, match=r"x\.csv, line 6: 1 fields, but the first row has 2"):
+        read_table(path, LABELLED)
 
 
 def test_the_usual_separator_goes_first(tmp_path):
@@ -118,7 +125,7 @@ def test_quotes_of_a_spreadsheets_tsv(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("name", ["x.tsv", "x.csv"])
-def test_whether_a_first_row_is_data_has_to_be_said(tmp_path, name):
+def test_whether_a_first_row_is_data_has_to_be_said(tmp_path, caplog, name):
     separator = {"x.tsv": "\t", "x.csv": ","}[name]
     path = write(tmp_path, name, f"Good{separator}1\nBad{separator}0\n")
     with pytest.raises(
@@ -126,7 +133,11 @@ def test_whether_a_first_row_is_data_has_to_be_said(tmp_path, name):
     ):
         read_table(path, NUMBERED)
     assert len(read_table(path, dataclasses.replace(NUMBERED, header=False))) == 2
+    assert not caplog.text
     assert len(read_table(path, dataclasses.replace(NUMBERED, header=True))) == 1
+    assert (
+        "line 1: taken for names of columns, as --header says, and not read: 'Good'" in caplog.text
+    )
 
 
 def test_headers_that_say_so_themselves(tmp_path):
@@ -274,6 +285,14 @@ def test_label_columns_that_hold_something_else(tmp_path):
         UserError, match="line 2: column 'insult' of a label should be 0 or 1, not '2'"
     ):
         read_texts(options, "train")
+    assert read_texts(
+        dataclasses.replace(
+            options,
+            no_label="2",
+            train_file=write(tmp_path, "y.csv", "comment,toxic,insult,new\nfoo,1,2,0\nbar,0,1,0\n"),
+        ),
+        "train",
+    ) == [TextExample("1", "bar", None, ("insult",))]
     with pytest.raises(UserError, match=r"no column 'toxic,insult,new'.* are for --multi_label"):
         read_texts(dataclasses.replace(options, multi_label=False), "train")
     with pytest.raises(UserError, match="line 1: no column 'other'"):
@@ -295,6 +314,19 @@ def test_pairs_without_a_label_are_left_out(tmp_path, caplog):
     # Of single texts, it may be the sign of a sentiment.
     single = dataclasses.replace(options, text_columns="s1")
     assert [e.label for e in read_texts(single, "train")] == ["neutral", "-", "entailment"]
+
+
+def test_pairs_of_datasets_without_a_label_are_noticed(tmp_path, caplog):
+    pairs = [{"a": "x", "b": "y", "label": label} for label in (0, 2, -1, 1)]
+    path = write(tmp_path, "x.jsonl", "\n".join(map(json.dumps, pairs)))
+    table = TableFormat(("a", "b"), "label", no_label="-")
+    with caplog.at_level("WARNING"):
+        assert len(read_table(path, table)) == 4
+    assert "1 rows have the label -1" in caplog.text and "--no_label=-1" in caplog.text
+    caplog.clear()
+    assert len(read_table(path, dataclasses.replace(table, no_label="-1"))) == 3
+    read_table(path, TableFormat(("a",), "label"))  # 1, 0 and -1 are sentiments, too
+    assert "the label -1," not in caplog.text
 
 
 # --- Length --------------------------------------------------------------------------------------

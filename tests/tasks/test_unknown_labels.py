@@ -87,6 +87,9 @@ def test_the_labels_of_a_file_do_not_depend_on_what_is_held_out(tmp_path, caplog
     train, dev = (ClassificationTask.read(options, split) for split in ("train", "dev"))
     task = ClassificationTask.of_data(options, train, dev)
     assert task.labels == ("bad", "good", "rare") and len(train) + len(dev) == 40
+    is_held_out = any(example.label == "rare" for example in dev)
+    assert ("'rare' (1)" in caplog.text) == is_held_out
+    caplog.clear()
     with caplog.at_level("WARNING"):
         assert ClassificationTask.read(options, "dev", task) == dev
     assert not caplog.text

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from absl import logging
@@ -12,7 +12,7 @@ from absl import logging
 from electra_keras.console import UsageError
 
 Example = TypeVar("Example")
-_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]+)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ def count_labels(examples: Sequence[TextExample]) -> dict[str, int]:
     """Returns the class names found in the examples, in order, and how many examples have each.
 
     In a multi-label task an example counts for each of its names. The keys, in this order, are the
-    list of labels of a task that brings none: by number where all are integers, else as texts.
+    list of labels of a task that brings none: by number where all are numbers, else as texts.
     """
     counts: Counter[str] = Counter()
     for example in examples:
@@ -80,8 +80,8 @@ def count_labels(examples: Sequence[TextExample]) -> dict[str, int]:
             counts[example.label] += 1
         elif isinstance(example.label, tuple):
             counts.update(example.label)
-    are_numbers = all(_INTEGER.fullmatch(name) for name in counts)
-    order = (lambda name: (int(name), name)) if are_numbers else None
+    are_numbers = all(_NUMBER.fullmatch(name) for name in counts)
+    order = (lambda name: (float(name), name)) if are_numbers else None
     return {name: counts[name] for name in sorted(counts, key=order)}
 
 
@@ -111,6 +111,18 @@ def warn_of_unknown_labels(
         what,
         some,
     )
+
+
+def warn_of_unlearnt_labels(train: Iterable[str], held_out: Mapping[str, int]) -> None:
+    """Says which labels only held-out examples have, and how many of them: they cannot be learnt."""
+    known = set(train)
+    some = [f"{label!r} ({count})" for label, count in held_out.items() if label not in known]
+    if some:
+        logging.warning(
+            "--dev_share holds out all examples of %d labels, which cannot be learnt: %s",
+            len(some),
+            ", ".join(some[:10]) + (", ..." if len(some) > 10 else ""),
+        )
 
 
 def hold_out(

@@ -125,8 +125,8 @@ class _Reader:
 
     def _read_article(self, article: Any, where: str) -> None:
         title = _get(article, "title", str, where, default="")
-        for paragraph in _get(article, "paragraphs", list, where):
-            self._read_paragraph(paragraph, title, where, "id")
+        for place, paragraph in enumerate(_get(article, "paragraphs", list, where), start=1):
+            self._read_paragraph(paragraph, title, f"{where}, paragraph {place}", "id")
 
     def _read_paragraph(self, paragraph: Any, title: str, where: str, key: str = "qid") -> None:
         context = _get(paragraph, "context", str, where)

@@ -10,7 +10,7 @@ from typing import Any
 from absl import logging
 
 from electra_keras.console import UsageError, UserError
-from electra_keras.tasks.data.files import parse_json, read_lines
+from electra_keras.tasks.data.files import parse_json, read_lines, warn_once
 
 EXTENSIONS = (".tsv", ".csv", ".jsonl")
 # Other names of the same.
@@ -180,13 +180,15 @@ def _has_header(fields: list[str], table: TableFormat, where: str) -> bool:
     Raises:
         UsageError: columns go by number, and nobody says what the first row is.
     """
-    if table.header is not None:
-        return table.header
-    if not all(column.isdecimal() for column in table.columns):
-        return True
-    if fields == [str(number) for number in range(len(fields))]:
-        return True  # as pandas writes columns without names
+    by_number = all(column.isdecimal() for column in table.columns)
+    # As pandas writes columns without names.
+    is_numbers = fields == [str(number) for number in range(len(fields))]
+    if table.header is False or not by_number or is_numbers:
+        return table.header is not False
     some = ", ".join(f"{field!r:.40}" for field in fields[:4]) + (", ..." if fields[4:] else "")
+    if table.header:
+        warn_once(f"{where}: taken for names of columns, as --header says, and not read: {some}")
+        return True
     raise UsageError(
         f"{where}: is this row data, or names of columns? {some}. The columns that are read go by "
         "number: give --noheader if it is data, --header if not"
@@ -196,7 +198,7 @@ def _has_header(fields: list[str], table: TableFormat, where: str) -> bool:
 def _fields(path: str, table: TableFormat, is_csv: bool) -> Iterator[tuple[int, list[str]]]:
     """Yields the first line and the fields of every row, no fields for a blank one."""
     lines = read_lines(path, table.max_line)
-    first = next(lines, None)
+    first = next((line for line in lines if line[1]), None)
     if first is None:
         return
     is_quoted = is_csv if table.quoted is None else table.quoted

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from electra_keras.console import UserError
-from electra_keras.tasks.data.examples import TextExample, warn_of_unknown_labels
+from electra_keras.tasks.data.examples import TextExample, count_labels, warn_of_unknown_labels
 from electra_keras.tasks.data.files import parse_json, warn_once
 from electra_keras.tasks.data.rows import TableFormat, read_rows
 
 # An element of a list as Python prints it, and what parts it from the next one: numpy's have no comma.
 _PYTHON_ITEM = re.compile(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+)\s*(,|(?=['"\d-])|$)""")
+_ID = re.compile(r"-1|[0-9]+")  # of a label, as `datasets` has it
 _MARKS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
@@ -56,6 +57,9 @@ def read_table(
             empty.append(place)
         label, identity = None, str(number)
         if table.label_columns:
+            if table.no_label in [str(row[name]).strip() for name in table.label_columns]:
+                left_out += 1
+                continue
             label = tuple(name for name in table.label_columns if _mark(row[name], name, where))
         elif table.label_column is not None:
             label = _label(row[table.label_column], table, where)
@@ -78,6 +82,16 @@ def read_table(
         warn_once(
             f"{path}: {left_out} of {left_out + len(examples)} rows are left out: their label is "
             f"{table.no_label!r}, which says that there is none; --no_label= makes it a label, too"
+        )
+    labels_found = count_labels(examples)
+    if (
+        len(table.text_columns) == 2
+        and "-1" in labels_found
+        and all(map(_ID.fullmatch, labels_found))
+    ):
+        warn_once(
+            f"{path}: {labels_found['-1']} rows have the label -1, as `datasets` writes it where there "
+            "is none; if it says that here, --no_label=-1 leaves them out"
         )
     if quoted:
         warn_once(
