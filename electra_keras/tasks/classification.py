@@ -29,6 +29,8 @@ from electra_keras.text.tokenizer import Tokenizer
 _CHUNK, _CHUNK_CHARACTERS = 2000, 2_000_000
 # [CLS], a token and [SEP].
 _SHORTEST = 3
+# Metrics that read a column for each label; the others read one value for each example.
+_OF_MULTI_LABEL = ("macro_f1", "micro_f1")
 KINDS = ("single_label", "multi_label", "regression")
 
 
@@ -202,9 +204,6 @@ class ClassificationTask:
             and task.max_seq_length >= _SHORTEST
             and bool(task.metrics)
             and set(task.metrics) <= set(METRICS)
-            # These two read a column for each label, the others one value for each example.
-            and {name in ("macro_f1", "micro_f1") for name in task.metrics}
-            == {task.kind == "multi_label"}
             and bool(task.labels) == classes
             and len(set(task.labels)) == len(task.labels)
             and all(label.strip() for label in task.labels)
@@ -312,6 +311,9 @@ class ClassificationTask:
         A label that the task does not know is an error of the model, as in scikit-learn's figures; the
         loss is that of the known ones.
         """
+        for name in self.metrics:  # as task.json has them
+            if (name in _OF_MULTI_LABEL) != (self.kind == "multi_label"):
+                raise UserError(f"the metric {name} is none of a {self.kind} task, see task.json")
         labels = features["labels"]
         predicted, gold = self.scores(outputs.astype(np.float64)), labels
         if self.kind == "single_label":

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from electra_keras.console import UserError
@@ -59,9 +60,7 @@ def test_any_value_in_any_field(kind):
 @pytest.mark.parametrize(
     ("kind", "values"),
     [
-        ("single", {"metrics": ["micro_f1"]}),
-        ("multi", {"metrics": ["accuracy"]}),
-        ("number", {"metrics": ["macro_f1"]}),
+        ("single", {"metrics": ["micro_f1", "new"]}),
         ("number", {"labels": ["a"]}),
         ("number", {"label_range": [2.0, 1.0]}),
         ("number", {"label_range": [1.0, float("nan")]}),
@@ -76,6 +75,16 @@ def test_values_that_do_not_go_together(kind, values):
     fields = json.loads(TASKS[kind].to_json()) | values
     with pytest.raises(UserError, match=r"task\.json holds an impossible value"):
         type(TASKS[kind]).from_json(json.dumps(fields), "task.json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric"), [("single", "micro_f1"), ("multi", "accuracy"), ("number", "macro_f1")]
+)
+def test_metrics_of_another_kind_of_task(kind, metric):
+    fields = json.loads(TASKS[kind].to_json()) | {"metrics": [metric]}
+    task = ClassificationTask.from_json(json.dumps(fields), "task.json")
+    with pytest.raises(UserError, match=f"the metric {metric} is none of a .* task, see task.json"):
+        task.evaluate(np.zeros((2, 2)), {"labels": np.zeros(2)}, [])
 
 
 @pytest.mark.parametrize("text", ["", "[]", "5", "null", "{", "[" * 100_000, '{"family": {}}'])
