@@ -25,7 +25,7 @@ from electra_keras.files import write_whole
 from electra_keras.tasks import registry, running
 from electra_keras.tasks.classification import ClassificationTask
 from electra_keras.tasks.features import FeatureFeed
-from electra_keras.tasks.finetuner import FineTuner, layerwise_rate
+from electra_keras.tasks.finetuner import FineTuner, LayerwiseRate
 from electra_keras.tasks.interface import Task
 from electra_keras.tasks.trials import (
     SUMMARY_FILE,
@@ -135,7 +135,7 @@ def fine_tune(
                 adaptation,
                 options.recompute,
             )
-            factor = layerwise_rate(
+            factor = LayerwiseRate(
                 options.layerwise_lr_decay, num_layers, options.original_layer_decay
             )
             optimizer = ElectraOptimizer.of_run(options, factor, adaptation.first_step)

@@ -1,12 +1,15 @@
 """The transformer encoder that generator and discriminator are made of."""
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from electra_keras.config import EncoderConfig
 from electra_keras.modeling.layers import (
+    ConfiguredLayer,
     DropoutNoise,
     Embeddings,
     TransformerBlock,
@@ -15,7 +18,8 @@ from electra_keras.modeling.layers import (
 from electra_keras.modeling.lora import Lora
 
 
-class Encoder(keras.layers.Layer):
+@keras.saving.register_keras_serializable("electra_keras")
+class Encoder(ConfiguredLayer):
     """Embeddings, a projection where the widths differ, and post-LN transformer blocks.
 
     Follows the original's model/modeling.py: no pooler; the sequence vector is position 0.
@@ -37,24 +41,34 @@ class Encoder(keras.layers.Layer):
         embeddings: Embeddings | None = None,
         lora: Lora | None = None,
         recompute: bool = False,
-        **kwargs: str,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.config, self.recompute = config, recompute
-        self.embeddings = embeddings or Embeddings(config, name="embeddings")
+        super().__init__(config, **kwargs)
+        self.owns_embeddings, self.lora, dtype = embeddings is None, lora, self.dtype_policy
+        self.recompute = recompute
+        self.embeddings = embeddings or Embeddings(config, name="embeddings", dtype=dtype)
         self.embeddings_project = None
         if config.embedding_size != config.hidden_size:
             # The original leaves this kernel's initialiser at TF1's default, glorot uniform (D4.18).
             self.embeddings_project = keras.layers.Dense(
-                config.hidden_size, name="embeddings_project"
+                config.hidden_size, name="embeddings_project", dtype=dtype
             )
         self.blocks = [
-            TransformerBlock(config, lora, name=f"layer_{i}")
+            TransformerBlock(config, lora, name=f"layer_{i}", dtype=dtype)
             for i in range(config.num_hidden_layers)
         ]
         # One function for all blocks, which takes their weights as arguments: it is traced and
         # compiled once, and not once for each layer.
         self._compiled_block = tf.function(self._stateless_block, jit_compile=True, autograph=False)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as JSON values."""
+        embeddings = None if self.owns_embeddings else self.embeddings
+        return super().get_config() | {
+            "embeddings": keras.saving.serialize_keras_object(embeddings),
+            "lora": None if self.lora is None else dataclasses.asdict(self.lora),
+            "recompute": self.recompute,
+        }
 
     def build(self, input_shape: object = None) -> None:
         """Creates the variables; embeddings that another encoder owns are not built again."""
@@ -99,7 +113,7 @@ class Encoder(keras.layers.Layer):
         self,
         input_ids: tf.Tensor,
         input_mask: tf.Tensor,
-        segment_ids: tf.Tensor,
+        segment_ids: tf.Tensor | None = None,
         noise: DropoutNoise | None = None,
         compiled: bool = False,
     ) -> tf.Tensor:
@@ -107,12 +121,15 @@ class Encoder(keras.layers.Layer):
 
         Args:
             input_ids, input_mask, segment_ids: int32 [batch, length]; the mask is 1 for real tokens.
+                Without segment ids all are 0.
             noise: source of dropout's random numbers, or None for no dropout.
             compiled: run the blocks by XLA; the shape of the inputs must be static.
 
         Returns:
             [batch, length, hidden_size] in the compute dtype.
         """
+        if segment_ids is None:
+            segment_ids = tf.zeros_like(input_ids)
         embed = self._embed
         if compiled:
             embed = tf.function(embed, jit_compile=True, autograph=False)

@@ -1,13 +1,21 @@
 """Prediction heads: masked tokens (generator) and replaced tokens (discriminator)."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from electra_keras.config import EncoderConfig
-from electra_keras.modeling.layers import flatten_tokens, gelu, weight_initializer
+from electra_keras.modeling.layers import (
+    ConfiguredLayer,
+    flatten_tokens,
+    gelu,
+    weight_initializer,
+)
 
 
-class MaskedLanguageModelHead(keras.layers.Layer):
+@keras.saving.register_keras_serializable("electra_keras")
+class MaskedLanguageModelHead(ConfiguredLayer):
     """Logits over the vocabulary at given positions, with the transposed token table (D2.8).
 
     Args:
@@ -22,20 +30,30 @@ class MaskedLanguageModelHead(keras.layers.Layer):
         config: EncoderConfig,
         token_embedding: keras.layers.Embedding,
         pad_to_multiple_of: int = 1,
-        **kwargs: str,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.config, self.pad_to_multiple_of = config, pad_to_multiple_of
+        super().__init__(config, **kwargs)
+        self.pad_to_multiple_of = pad_to_multiple_of
         self.token_embedding = token_embedding
         self.dense = keras.layers.Dense(
-            config.embedding_size, kernel_initializer=weight_initializer(config), name="dense"
+            config.embedding_size,
+            kernel_initializer=weight_initializer(config),
+            name="dense",
+            dtype=self.dtype_policy,
         )
         self.layer_norm = keras.layers.LayerNormalization(
-            epsilon=config.layer_norm_eps, name="layer_norm"
+            epsilon=config.layer_norm_eps, name="layer_norm", dtype=self.dtype_policy
         )
         self.output_bias = self.add_weight(
             shape=(config.vocab_size,), initializer="zeros", name="output_bias"
         )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as JSON values."""
+        return super().get_config() | {
+            "token_embedding": keras.saving.serialize_keras_object(self.token_embedding),
+            "pad_to_multiple_of": self.pad_to_multiple_of,
+        }
 
     def build(self, input_shape: object = None) -> None:
         """Creates the variables."""
@@ -68,16 +86,20 @@ class MaskedLanguageModelHead(keras.layers.Layer):
         return logits[:, :predictions] if multiple > 1 else logits
 
 
-class ReplacedTokenHead(keras.layers.Layer):
+@keras.saving.register_keras_serializable("electra_keras")
+class ReplacedTokenHead(ConfiguredLayer):
     """One logit per token, above 0 where the token looks replaced (D3.13)."""
 
-    def __init__(self, config: EncoderConfig, **kwargs: str) -> None:
-        super().__init__(**kwargs)
-        self.config = config
+    def __init__(self, config: EncoderConfig, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
         self.dense = keras.layers.Dense(
-            config.hidden_size, kernel_initializer=weight_initializer(config), name="dense"
+            config.hidden_size,
+            kernel_initializer=weight_initializer(config),
+            name="dense",
+            dtype=self.dtype_policy,
         )
-        self.output_dense = keras.layers.Dense(1, name="output_dense")  # glorot, as the original
+        # Glorot uniform, as the original.
+        self.output_dense = keras.layers.Dense(1, name="output_dense", dtype=self.dtype_policy)
 
     def build(self, input_shape: object = None) -> None:
         """Creates the variables."""

@@ -4,8 +4,10 @@ Sizes are in the configuration, so `build` needs no shapes, and a model is built
 would trace each layer three times to find them out.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -36,6 +38,7 @@ def gelu(inputs: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]
     return tf.nn.gelu(inputs, approximate=False), gradient
 
 
+@keras.saving.register_keras_serializable("electra_keras")
 class SinusoidalInitializer(keras.initializers.Initializer):
     """Vaswani et al. 2017 (arXiv 1706.03762, section 3.5), scaled to a standard deviation.
 
@@ -118,7 +121,36 @@ def flatten_tokens(hidden: tf.Tensor) -> tf.Tensor:
     return tf.reshape(hidden, [-1, hidden.shape[-1]])
 
 
-class Embeddings(keras.layers.Layer):
+class ConfiguredLayer(keras.layers.Layer):
+    """A layer whose sizes are an `EncoderConfig`, and which Keras can save.
+
+    Args:
+        config: sizes.
+        kwargs: as of `keras.layers.Layer`; inner layers have this layer's `dtype`.
+    """
+
+    def __init__(self, config: EncoderConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as JSON values."""
+        return super().get_config() | {"config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Returns a layer of what `get_config` returned."""
+        config = config | {"config": EncoderConfig(**config["config"])}
+        if config.get("lora") is not None:
+            config["lora"] = Lora(**config["lora"])
+        for name in ("embeddings", "token_embedding"):  # layers that another one owns
+            if config.get(name) is not None:
+                config[name] = keras.saving.deserialize_keras_object(config[name])
+        return super().from_config(config)
+
+
+@keras.saving.register_keras_serializable("electra_keras")
+class Embeddings(ConfiguredLayer):
     """Token + type + position embeddings, then LayerNorm and dropout (D4.19).
 
     Args:
@@ -131,16 +163,20 @@ class Embeddings(keras.layers.Layer):
         self,
         config: EncoderConfig,
         token_embedding: keras.layers.Embedding | None = None,
-        **kwargs: str,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.config = config
+        super().__init__(config, **kwargs)
+        self.owns_tokens = token_embedding is None
 
         def table(
             rows: int, name: str, initializer: keras.initializers.Initializer
         ) -> keras.layers.Embedding:
             return keras.layers.Embedding(
-                rows, config.embedding_size, embeddings_initializer=initializer, name=name
+                rows,
+                config.embedding_size,
+                embeddings_initializer=initializer,
+                name=name,
+                dtype=self.dtype_policy,
             )
 
         normal = weight_initializer
@@ -155,8 +191,15 @@ class Embeddings(keras.layers.Layer):
         )
         self.type_embedding = table(config.type_vocab_size, "type_embedding", normal(config))
         self.layer_norm = keras.layers.LayerNormalization(
-            epsilon=config.layer_norm_eps, name="layer_norm"
+            epsilon=config.layer_norm_eps, name="layer_norm", dtype=self.dtype_policy
         )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as JSON values."""
+        table = None if self.owns_tokens else self.token_embedding
+        return super().get_config() | {
+            "token_embedding": keras.saving.serialize_keras_object(table)
+        }
 
     def build(self, input_shape: object = None) -> None:
         """Creates the variables that another encoder does not own."""
@@ -178,7 +221,8 @@ class Embeddings(keras.layers.Layer):
         return tf.reshape(rows, tf.shape(hidden))
 
 
-class SelfAttention(keras.layers.Layer):
+@keras.saving.register_keras_serializable("electra_keras")
+class SelfAttention(ConfiguredLayer):
     """Multi-head self-attention; query, key and value come from one matrix product.
 
     The columns of `query_key_value` are those of the query, then the key, then the value.
@@ -188,18 +232,28 @@ class SelfAttention(keras.layers.Layer):
         lora: low-rank updates of all four projections, which are then frozen; None: there are none.
     """
 
-    def __init__(self, config: EncoderConfig, lora: Lora | None = None, **kwargs: str) -> None:
-        super().__init__(**kwargs)
-        self.config = config
+    def __init__(self, config: EncoderConfig, lora: Lora | None = None, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.lora = lora
 
         def projection(parts: int, name: str) -> keras.layers.Dense:
-            units, initializer = parts * config.hidden_size, weight_initializer(config)
+            units = parts * config.hidden_size
+            settings = {
+                "kernel_initializer": weight_initializer(config),
+                "name": name,
+                "dtype": self.dtype_policy,
+            }
             if lora is None:
-                return keras.layers.Dense(units, kernel_initializer=initializer, name=name)
-            return LoraDense(units, lora, parts, kernel_initializer=initializer, name=name)
+                return keras.layers.Dense(units, **settings)
+            return LoraDense(units, lora, parts, **settings)
 
         self.query_key_value = projection(3, "query_key_value")
         self.output_dense = projection(1, "output_dense")
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as JSON values."""
+        lora = None if self.lora is None else dataclasses.asdict(self.lora)
+        return super().get_config() | {"lora": lora}
 
     def build(self, input_shape: object = None) -> None:
         """Creates the variables."""
@@ -232,30 +286,40 @@ class SelfAttention(keras.layers.Layer):
         return self.output_dense(tf.reshape(context, [-1, width]))
 
 
-class TransformerBlock(keras.layers.Layer):
+@keras.saving.register_keras_serializable("electra_keras")
+class TransformerBlock(ConfiguredLayer):
     """Self-attention and feed-forward, each with dropout, residual and LayerNorm after it (D4.20).
 
     Arguments as of `SelfAttention`.
     """
 
-    def __init__(self, config: EncoderConfig, lora: Lora | None = None, **kwargs: str) -> None:
-        super().__init__(**kwargs)
-        self.config = config
-        self.attention = SelfAttention(config, lora, name="attention")
+    def __init__(self, config: EncoderConfig, lora: Lora | None = None, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.lora, dtype = lora, self.dtype_policy
+        self.attention = SelfAttention(config, lora, name="attention", dtype=dtype)
         self.attention_layer_norm = keras.layers.LayerNormalization(
-            epsilon=config.layer_norm_eps, name="attention_layer_norm"
+            epsilon=config.layer_norm_eps, name="attention_layer_norm", dtype=dtype
         )
         self.intermediate_dense = keras.layers.Dense(
             config.intermediate_size,
             kernel_initializer=weight_initializer(config),
             name="intermediate_dense",
+            dtype=dtype,
         )
         self.output_dense = keras.layers.Dense(
-            config.hidden_size, kernel_initializer=weight_initializer(config), name="output_dense"
+            config.hidden_size,
+            kernel_initializer=weight_initializer(config),
+            name="output_dense",
+            dtype=dtype,
         )
         self.output_layer_norm = keras.layers.LayerNormalization(
-            epsilon=config.layer_norm_eps, name="output_layer_norm"
+            epsilon=config.layer_norm_eps, name="output_layer_norm", dtype=dtype
         )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as JSON values."""
+        lora = None if self.lora is None else dataclasses.asdict(self.lora)
+        return super().get_config() | {"lora": lora}
 
     def build(self, input_shape: object = None) -> None:
         """Creates the variables."""

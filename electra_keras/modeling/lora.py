@@ -1,7 +1,8 @@
 """Low-rank updates of frozen matrices: LoRA (Hu et al. 2021, arXiv 2106.09685)."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -28,6 +29,7 @@ class Lora:
         return self.alpha / self.rank
 
 
+@keras.saving.register_keras_serializable("electra_keras")
 class LoraDense(keras.layers.Dense):
     """A dense layer y = x W + b + scale * x A B, whose W and b are frozen (section 4.1).
 
@@ -44,6 +46,26 @@ class LoraDense(keras.layers.Dense):
     def __init__(self, units: int, lora: Lora, parts: int = 1, **kwargs: object) -> None:
         super().__init__(units, **kwargs)
         self.lora, self.parts = lora, parts
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as JSON values."""
+        own = {"lora": dataclasses.asdict(self.lora), "parts": self.parts}
+        return super().get_config() | own
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Returns a layer of what `get_config` returned."""
+        return super().from_config(config | {"lora": Lora(**config["lora"])})
+
+    # Those of `keras.layers.Dense` know kernel and bias only.
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Saves all variables, the updates among them."""
+        keras.layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Loads what `save_own_variables` saved."""
+        keras.layers.Layer.load_own_variables(self, store)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the variables."""

@@ -1,6 +1,8 @@
 """Generator and discriminator, trained together: the keras.Model with its own train_step."""
 
+import json
 from collections.abc import Mapping
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -13,6 +15,12 @@ from electra_keras.modeling.heads import MaskedLanguageModelHead, ReplacedTokenH
 from electra_keras.modeling.layers import DropoutNoise, Embeddings
 from electra_keras.pretraining import statistics
 from electra_keras.pretraining.accumulation import Part, accumulate
+from electra_keras.pretraining.keras_model import (
+    Batch,
+    ReportSums,
+    StepModel,
+    static_shape,
+)
 from electra_keras.pretraining.masking import (
     MaskedTokens,
     MaskingNoise,
@@ -26,18 +34,17 @@ from electra_keras.pretraining.objectives import (
 )
 from electra_keras.pretraining.randomness import Purpose, batch_uniforms, make_key
 
-Batch = Mapping[str, tf.Tensor]
-
 # Evaluation draws from streams of its own, the same ones each time, whatever the run's seed.
 _EVALUATION_SEED = 0x5EED
 
 
-class ElectraPretrainer(keras.Model):
+@keras.saving.register_keras_serializable("electra_keras")
+class ElectraPretrainer(StepModel):
     """Replaced-token detection (Clark et al. 2020, arXiv 2003.10555).
 
     A batch is a dictionary of int32 [batch, length] tensors `input_ids`, `input_mask` and `segment_ids`
-    of static shape. Masks, samples and dropout follow from (seed, step, place in the global batch),
-    so a step can be repeated exactly.
+    (0 where they are missing) of static shape. Masks, samples and dropout follow from (seed, step, place
+    in the global batch), so a step can be repeated exactly.
 
     The loss is the mean over all tokens of the *global* batch, over micro-batches and replicas: the
     generator's over all predicted positions, the discriminator's over all real tokens. It is the
@@ -49,12 +56,16 @@ class ElectraPretrainer(keras.Model):
         gradient_accumulation_steps: micro-batches that a replica's batch is split into.
         pad_to_multiple_of: of the generator's head, see `MaskedLanguageModelHead`.
         recompute: of both encoders, see `Encoder`.
+        kwargs: `name` and `dtype` of the model, for `keras.Model`.
 
     Example:
         model = ElectraPretrainer(config)
         model.compile(optimizer=ElectraOptimizer(learning_rate=5e-4))
         model.fit(dataset, steps_per_epoch=100)
+        model.save("electra.keras")
     """
+
+    input_shapes = dict.fromkeys(("input_ids", "input_mask", "segment_ids"), (None, None))
 
     def __init__(
         self,
@@ -63,15 +74,16 @@ class ElectraPretrainer(keras.Model):
         gradient_accumulation_steps: int = 1,
         pad_to_multiple_of: int = 1,
         recompute: bool = False,
+        **kwargs: Any,
     ) -> None:
         config.require_both("the configuration")
-        super().__init__(name="electra")
+        super().__init__(**{"name": "electra"} | kwargs)
         self.config = config
         self.seed = seed
         self.gradient_accumulation_steps = gradient_accumulation_steps
-        self.discriminator = Encoder(
-            config.discriminator, recompute=recompute, name="discriminator"
-        )
+        self.pad_to_multiple_of, self.recompute = pad_to_multiple_of, recompute
+        settings = {"recompute": recompute, "dtype": self.dtype_policy}
+        self.discriminator = Encoder(config.discriminator, name="discriminator", **settings)
         shared = self.discriminator.embeddings
         if config.embedding_sharing == "encoder":
             self.generator = self.discriminator
@@ -79,23 +91,25 @@ class ElectraPretrainer(keras.Model):
             embeddings = {
                 "all": lambda: shared,
                 "token": lambda: Embeddings(
-                    config.generator, shared.token_embedding, name="embeddings"
+                    config.generator,
+                    shared.token_embedding,
+                    name="embeddings",
+                    dtype=self.dtype_policy,
                 ),
                 "none": lambda: None,
             }[config.embedding_sharing]()
-            self.generator = Encoder(
-                config.generator, embeddings, recompute=recompute, name="generator"
-            )
+            self.generator = Encoder(config.generator, embeddings, name="generator", **settings)
         self.generator_head = MaskedLanguageModelHead(
             config.generator,
             self.generator.embeddings.token_embedding,
             pad_to_multiple_of,
             name="generator_head",
+            dtype=self.dtype_policy,
         )
-        self.discriminator_head = ReplacedTokenHead(config.discriminator, name="discriminator_head")
-        self.pretraining_metrics = statistics.PretrainingMetrics(
-            config.generator_weight, config.discriminator_weight
+        self.discriminator_head = ReplacedTokenHead(
+            config.discriminator, name="discriminator_head", dtype=self.dtype_policy
         )
+        self.report_sums = ReportSums(self.report_size, self.summarize_tensor)
         self.use_xla = False
         for layer in (
             self.discriminator, self.discriminator_head, self.generator, self.generator_head,
@@ -103,6 +117,24 @@ class ElectraPretrainer(keras.Model):
             if not layer.built:
                 layer.build()
         self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as JSON values."""
+        return super().get_config() | {
+            "config": json.loads(self.config.to_json()),
+            "seed": self.seed,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+            "pad_to_multiple_of": self.pad_to_multiple_of,
+            "recompute": self.recompute,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: object = None) -> Self:
+        """Returns a model, without weights, of what `get_config` returned."""
+        model = ElectraConfig.from_json(json.dumps(config["config"]))
+        return cls(
+            **keras.saving.deserialize_keras_object(config | {"config": None}) | {"config": model}
+        )
 
     def call(self, inputs: Batch, training: bool = False) -> dict[str, tf.Tensor]:
         """Runs the discriminator on text as it is, without dropout.
@@ -112,29 +144,9 @@ class ElectraPretrainer(keras.Model):
             [batch, length], above 0 where the token looks replaced.
         """
         hidden = self.discriminator(
-            inputs["input_ids"], inputs["input_mask"], inputs["segment_ids"]
+            inputs["input_ids"], inputs["input_mask"], inputs.get("segment_ids")
         )
         return {"sequence_output": hidden, "replaced_logits": self.discriminator_head(hidden)}
-
-    def compile(
-        self,
-        optimizer: keras.optimizers.Optimizer,
-        jit_compile: bool | str = "auto",
-        **kwargs: object,
-    ) -> None:
-        """Sets the optimizer and whether XLA compiles blocks and heads ("auto": yes).
-
-        Keras itself must not compile the whole step: XLA's random numbers are slow on CPU, and the
-        all-reduce stays outside. Forward and backward pass in one piece would make no faster step,
-        but take twice as long to compile.
-        """
-        super().compile(
-            optimizer=optimizer,
-            jit_compile=False,
-            auto_scale_loss=False,  # Keras looks at the first replica's gradients only
-            **kwargs,
-        )
-        self.use_xla = jit_compile in ("auto", "on", True)
 
     # ------------------------------------------------------------------------------------------
     # One batch, split over replicas and micro-batches
@@ -145,7 +157,7 @@ class ElectraPretrainer(keras.Model):
 
     def _mask(self, batch: Batch, seed: int, step: tf.Tensor) -> tuple[MaskedTokens, tf.Tensor]:
         """Masks this replica's batch; also returns the sampling noise [batch, predictions, 2]."""
-        rows, length = batch["input_ids"].shape
+        rows, length = static_shape(batch)
         context = tf.distribute.get_replica_context()
         replica, num_replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync
         slots = self.config.max_predictions_per_seq
@@ -362,23 +374,19 @@ class ElectraPretrainer(keras.Model):
         config = self.config
         return statistics.summarize(totals, config.generator_weight, config.discriminator_weight)
 
+    def summarize_tensor(self, totals: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Turns sums of statistics, float64 [SIZE], into metrics in the graph."""
+        config = self.config
+        return statistics.summarize_tensor(
+            totals, config.generator_weight, config.discriminator_weight
+        )
+
     def describe(self, metrics: Mapping[str, float]) -> str:
         """Returns the metrics of a log line."""
         return (
             "loss {loss:.3f}  generator at [MASK] {generator_masked_loss:.3f}  "
             "discriminator {discriminator_loss:.4f}  auc {discriminator_auc:.3f}"
         ).format(**metrics)
-
-    def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """One optimizer step, for `fit`; returns the metrics since the start of the epoch."""
-        self.pretraining_metrics.update_state(self.training_update(data))
-        return self.pretraining_metrics.result()
-
-    def test_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """One evaluation batch, for `evaluate`; the n-th batch always draws the same masks."""
-        step = tf.cast(self.pretraining_metrics.batches, tf.int32)
-        self.pretraining_metrics.update_state(self.evaluation_statistics(data, step))
-        return self.pretraining_metrics.result()
 
 
 def _on_tpu() -> bool:

@@ -4,7 +4,6 @@ import math
 from types import ModuleType
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -85,6 +84,13 @@ def summarize(
     return {name: float(value) for name, value in metrics.items()}
 
 
+def summarize_tensor(
+    totals: tf.Tensor, generator_weight: float, discriminator_weight: float
+) -> dict[str, tf.Tensor]:
+    """Returns what `summarize` does, of a float64 tensor, as float64 scalars in the graph."""
+    return _summarize(totals, generator_weight, discriminator_weight, tf.experimental.numpy)
+
+
 def _summarize(
     totals: Any, generator_weight: float, discriminator_weight: float, xp: ModuleType
 ) -> dict[str, Any]:
@@ -122,40 +128,3 @@ def _summarize(
         "discriminator_auc": ratio(ordered, xp.sum(positives) * xp.sum(negatives)),
         "replaced_share": ratio(sums["replaced"], sums["tokens"]),
     }
-
-
-class PretrainingMetrics(keras.metrics.Metric):
-    """Holds the sums as a Keras metric; its result is the dictionary of `summarize`.
-
-    They are float64: float32 stops counting at 2^24, which the tokens of an epoch pass. They are no part
-    of a saved model, as each epoch starts anew.
-
-    Attributes:
-        totals: float64 [SIZE].
-        batches: int64, how many were added.
-    """
-
-    def __init__(self, generator_weight: float, discriminator_weight: float) -> None:
-        super().__init__(name="pretraining")
-        self.loss_weights = (generator_weight, discriminator_weight)
-        self.totals = self.add_weight(
-            shape=(SIZE,), initializer="zeros", dtype="float64", name="totals"
-        )
-        self.batches = self.add_weight(shape=(), initializer="zeros", dtype="int64", name="batches")
-
-    def update_state(self, statistics: tf.Tensor) -> None:
-        """Adds one batch's sums, float32 [SIZE]."""
-        self.totals.assign_add(tf.cast(statistics, tf.float64))
-        self.batches.assign_add(1)
-
-    def result(self) -> dict[str, tf.Tensor]:
-        """Returns the metrics so far as float32 scalars."""
-        totals = tf.convert_to_tensor(self.totals)
-        metrics = _summarize(totals, *self.loss_weights, tf.experimental.numpy)
-        return {name: tf.cast(value, tf.float32) for name, value in metrics.items()}
-
-    def save_own_variables(self, store: dict[str, Any]) -> None:
-        """Saves nothing."""
-
-    def load_own_variables(self, store: dict[str, Any]) -> None:
-        """Loads nothing: files of earlier versions hold sums of another size."""

@@ -167,12 +167,10 @@ class Adaptation:
             elif not self.unfreeze_steps and depth_of(variable.path) < self.frozen:
                 variable.trainable = False
 
-    def first_step(self, path: str) -> int:
-        """Returns from which step on a variable that is trained at all is trained."""
-        depth = depth_of(path)
-        if depth is None or depth >= self.frozen:
-            return 0
-        return (self.frozen - depth) * self.unfreeze_steps
+    @property
+    def first_step(self) -> "FirstStep":
+        """A function of a variable's path, for `ElectraOptimizer`."""
+        return FirstStep(self.frozen, self.unfreeze_steps)
 
     def describe(self, variables: Sequence[keras.Variable], train_steps: int) -> str:
         """Returns how many parameters are trained, and how this grows.
@@ -198,6 +196,31 @@ class Adaptation:
             end = min(last, train_steps - 1)
             text += f", {trained(end)} M from step {end // self.unfreeze_steps * self.unfreeze_steps} on"
         return text
+
+
+@keras.saving.register_keras_serializable("electra_keras")
+@dataclasses.dataclass(frozen=True)
+class FirstStep:
+    """From which step on a variable that is trained at all is trained; arguments as of `Adaptation`."""
+
+    frozen: int
+    unfreeze_steps: int
+
+    def __call__(self, path: str) -> int:
+        """Returns the step of the variable at a path."""
+        depth = depth_of(path)
+        if depth is None or depth >= self.frozen:
+            return 0
+        return (self.frozen - depth) * self.unfreeze_steps
+
+    def get_config(self) -> dict[str, int]:
+        """Returns the constructor's arguments."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, int]) -> Self:
+        """Returns the function of what `get_config` returned."""
+        return cls(**config)
 
 
 def load_merged(variables: Sequence[keras.Variable], model_dir: Path, checkpoint: Path) -> None:

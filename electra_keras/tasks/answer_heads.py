@@ -5,12 +5,13 @@ Both return the same for prediction, so that answers are chosen in one way (`ans
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from electra_keras.config import EncoderConfig
-from electra_keras.modeling.layers import DropoutNoise, gelu
+from electra_keras.modeling.layers import ConfiguredLayer, DropoutNoise, gelu
 
 Batch = Mapping[str, tf.Tensor]
 Outputs = dict[str, tf.Tensor]
@@ -18,12 +19,6 @@ Outputs = dict[str, tf.Tensor]
 _HIDDEN = 512
 _ANSWERABLE_WEIGHT = 0.5
 _MASKED = 1000.0
-
-
-def _dense(inputs: int, outputs: int, name: str, **kwargs: object) -> keras.layers.Dense:
-    dense = keras.layers.Dense(outputs, name=name, **kwargs)
-    dense.build((None, inputs))
-    return dense
 
 
 def _cross_entropy(logits: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
@@ -51,7 +46,25 @@ def _top_spans(
     }  # fmt: skip
 
 
-class ElectraAnswerHead(keras.layers.Layer):
+class _AnswerHead(ConfiguredLayer):
+    """What both heads have: their arguments."""
+
+    def __init__(self, config: EncoderConfig, beam_size: int, **kwargs: Any) -> None:
+        super().__init__(config, **{"name": "task_head"} | kwargs)
+        self.beam_size = beam_size
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as JSON values."""
+        return super().get_config() | {"beam_size": self.beam_size}
+
+    def _dense(self, inputs: int, outputs: int, name: str, **kwargs: object) -> keras.layers.Dense:
+        dense = keras.layers.Dense(outputs, name=name, dtype=self.dtype_policy, **kwargs)
+        dense.build((None, inputs))
+        return dense
+
+
+@keras.saving.register_keras_serializable("electra_keras")
+class ElectraAnswerHead(_AnswerHead):
     """Start, end given the start, and whether there is no answer (D7.37; Clark et al. 2020).
 
     Only [CLS] and the context, the [SEP] behind it included, can be start or end. A start at [CLS]
@@ -59,28 +72,28 @@ class ElectraAnswerHead(keras.layers.Layer):
     the token's; as the product of a concatenation is a sum of products, the two are multiplied apart.
 
     Args:
-        encoder: the encoder's sizes.
+        config: the encoder's sizes.
         beam_size: starts, and ends of each, in prediction.
     """
 
-    def __init__(self, encoder: EncoderConfig, beam_size: int) -> None:
-        super().__init__(name="task_head")
-        width, self.beam_size = encoder.hidden_size, beam_size
-        self.start_dense = _dense(width, 1, "start_dense")
+    def __init__(self, config: EncoderConfig, beam_size: int, **kwargs: Any) -> None:
+        super().__init__(config, beam_size, **kwargs)
+        width = config.hidden_size
+        self.start_dense = self._dense(width, 1, "start_dense")
         # Glorot's limit of the one kernel that these two make in the original.
         limit = math.sqrt(6 / (2 * width + _HIDDEN))
         uniform = {
             name: keras.initializers.RandomUniform(-limit, limit) for name in ("start", "token")
         }
-        self.end_start_dense = _dense(
+        self.end_start_dense = self._dense(
             width, _HIDDEN, "end_start_dense", use_bias=False, kernel_initializer=uniform["start"]
         )
-        self.end_token_dense = _dense(
+        self.end_token_dense = self._dense(
             width, _HIDDEN, "end_token_dense", kernel_initializer=uniform["token"]
         )
-        self.end_dense = _dense(_HIDDEN, 1, "end_dense")
-        self.answerable_hidden_dense = _dense(2 * width, _HIDDEN, "answerable_hidden_dense")
-        self.answerable_dense = _dense(_HIDDEN, 1, "answerable_dense")
+        self.end_dense = self._dense(_HIDDEN, 1, "end_dense")
+        self.answerable_hidden_dense = self._dense(2 * width, _HIDDEN, "answerable_hidden_dense")
+        self.answerable_dense = self._dense(_HIDDEN, 1, "answerable_dense")
         self.built = True
 
     def call(self, hidden: tf.Tensor, batch: Batch) -> Outputs:
@@ -144,20 +157,20 @@ class ElectraAnswerHead(keras.layers.Layer):
         return tf.cast(self.answerable_dense(inner)[..., 0], tf.float32)
 
 
-class PlainAnswerHead(keras.layers.Layer):
+@keras.saving.register_keras_serializable("electra_keras")
+class PlainAnswerHead(_AnswerHead):
     """Two logits for each token, start and end (Devlin et al. 2019; Hugging Face's head).
 
     The null score is that of the span which begins and ends at [CLS].
 
     Args:
-        encoder: the encoder's sizes.
+        config: the encoder's sizes.
         beam_size: starts and ends in prediction.
     """
 
-    def __init__(self, encoder: EncoderConfig, beam_size: int) -> None:
-        super().__init__(name="task_head")
-        self.beam_size = beam_size
-        self.output_dense = _dense(encoder.hidden_size, 2, "output_dense")
+    def __init__(self, config: EncoderConfig, beam_size: int, **kwargs: Any) -> None:
+        super().__init__(config, beam_size, **kwargs)
+        self.output_dense = self._dense(config.hidden_size, 2, "output_dense")
         self.built = True
 
     def call(self, hidden: tf.Tensor, batch: Batch) -> Outputs:

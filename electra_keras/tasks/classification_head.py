@@ -1,12 +1,13 @@
 """The head of classification and regression, and its loss."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from electra_keras.config import EncoderConfig
-from electra_keras.modeling.layers import DropoutNoise, dropout
+from electra_keras.modeling.layers import ConfiguredLayer, DropoutNoise, dropout
 
 
 def element_loss(
@@ -27,18 +28,31 @@ def element_loss(
     return losses * tf.gather(tf.constant(weights, tf.float32), labels) if weights else losses
 
 
-class ClassificationHead(keras.layers.Layer):
+@keras.saving.register_keras_serializable("electra_keras")
+class ClassificationHead(ConfiguredLayer):
     """Dropout on the vector of [CLS], and one linear layer (D7.35): no hidden layer."""
 
     def __init__(
-        self, encoder: EncoderConfig, kind: str, outputs: int, class_weights: Sequence[float] = ()
+        self,
+        config: EncoderConfig,
+        kind: str,
+        outputs: int,
+        class_weights: Sequence[float] = (),
+        **kwargs: Any,
     ) -> None:
-        super().__init__(name="task_head")
-        self.rate, self.kind = encoder.hidden_dropout_prob, kind
+        super().__init__(config, **{"name": "task_head"} | kwargs)
+        self.rate, self.kind, self.outputs = config.hidden_dropout_prob, kind, outputs
         self.class_weights = tuple(class_weights)
-        self.output_dense = keras.layers.Dense(outputs, name="output_dense")
-        self.output_dense.build((None, encoder.hidden_size))
+        self.output_dense = keras.layers.Dense(
+            outputs, name="output_dense", dtype=self.dtype_policy
+        )
+        self.output_dense.build((None, config.hidden_size))
         self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as JSON values."""
+        own = {"kind": self.kind, "outputs": self.outputs, "class_weights": [*self.class_weights]}
+        return super().get_config() | own
 
     def call(
         self, hidden: tf.Tensor, batch: Mapping[str, tf.Tensor], noise: DropoutNoise | None = None

@@ -1,7 +1,9 @@
 """An encoder and a task's head, trained together: the keras.Model of fine-tuning."""
 
+import dataclasses
+import json
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import keras
 import numpy as np
@@ -13,16 +15,25 @@ from electra_keras.modeling.encoder import Encoder
 from electra_keras.modeling.flops import encoder_flops
 from electra_keras.modeling.layers import DropoutNoise
 from electra_keras.pretraining.accumulation import Part, accumulate
+from electra_keras.pretraining.keras_model import (
+    Batch,
+    ReportSums,
+    StepModel,
+    static_shape,
+)
 from electra_keras.pretraining.randomness import Purpose, make_key
 from electra_keras.tasks.adaptation import Adaptation, depth_of
 
-Batch = Mapping[str, tf.Tensor]
 Outputs = tf.Tensor | dict[str, tf.Tensor]
 _SHORTEST_BUCKET = 16
 
 
 class Head(Protocol):
-    """What a task puts on the encoder: a built Keras layer named "task_head"."""
+    """What a task puts on the encoder: a built Keras layer named "task_head".
+
+    Its layers need names, by which their weights are stored. For `model.save("x.keras")` it needs
+    `get_config`, and `keras.saving.register_keras_serializable`.
+    """
 
     def __call__(self, hidden: tf.Tensor, batch: Batch) -> Outputs:
         """Maps [batch, length, hidden_size] to float32 outputs, the batch first, without dropout."""
@@ -31,7 +42,8 @@ class Head(Protocol):
         """Returns the float32 loss of each example, [batch]."""
 
 
-class FineTuner(keras.Model):
+@keras.saving.register_keras_serializable("electra_keras")
+class FineTuner(StepModel):
     """Fine-tuning of a pre-trained discriminator (the original's finetune/, Clark et al. 2020).
 
     A batch is a dictionary of `input_ids`, `segment_ids` int32 [batch, max_seq_length], `lengths` int32
@@ -49,6 +61,7 @@ class FineTuner(keras.Model):
         loss_reduction: "mean" over the examples of a batch, or their "sum", the original's (D7.32).
         adaptation: what of the encoder is trained.
         recompute: of the encoder, see `Encoder`.
+        kwargs: `name` and `dtype` of the model, for `keras.Model`.
 
     Raises:
         UsageError: the model holds no discriminator, or has fewer positions than max_seq_length.
@@ -56,6 +69,9 @@ class FineTuner(keras.Model):
 
     report_names = ("tokens", "examples", "loss")
     report_size = 3
+    input_shapes: ClassVar = {
+        "input_ids": (None, None), "segment_ids": (None, None), "lengths": (None,)
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -67,6 +83,7 @@ class FineTuner(keras.Model):
         loss_reduction: str = "mean",
         adaptation: Adaptation | None = None,
         recompute: bool = False,
+        **kwargs: Any,
     ) -> None:
         if config.discriminator is None:
             raise UsageError("the model holds no discriminator, which is what is fine-tuned")
@@ -75,7 +92,7 @@ class FineTuner(keras.Model):
                 f"--max_seq_length={max_seq_length} is more than the model's "
                 f"{config.discriminator.max_position_embeddings} positions"
             )
-        super().__init__(name="fine_tuner")
+        super().__init__(**{"name": "fine_tuner"} | kwargs)
         self.config, self.seed = config, seed
         self.max_seq_length = max_seq_length
         self.gradient_accumulation_steps = gradient_accumulation_steps
@@ -84,23 +101,44 @@ class FineTuner(keras.Model):
         self.adaptation = adaptation or Adaptation()
         lora = self.adaptation.lora
         self.encoder = Encoder(
-            config.discriminator, lora=lora, recompute=recompute, name="discriminator"
+            config.discriminator,
+            lora=lora,
+            recompute=recompute,
+            name="discriminator",
+            dtype=self.dtype_policy,
         )
         self.encoder.build()
         self.adaptation.freeze(self.encoder)
         self.head = make_head(config.discriminator)
+        self.report_sums = ReportSums(self.report_size, self.summarize_tensor)
         self.use_xla = False
         self.built = True
         self.buckets = [max_seq_length]
         while self.buckets[0] > _SHORTEST_BUCKET:
             self.buckets.insert(0, max(_SHORTEST_BUCKET, self.buckets[0] // 2))
 
-    def compile(
-        self, optimizer: keras.optimizers.Optimizer, jit_compile: bool | str = "auto"
-    ) -> None:
-        """Sets the optimizer and whether XLA compiles the encoder's blocks ("auto": yes)."""
-        super().compile(optimizer=optimizer, jit_compile=False, auto_scale_loss=False)
-        self.use_xla = jit_compile in ("auto", "on", True)
+    def get_config(self) -> dict[str, Any]:
+        """Returns what makes the model again, as JSON values; the head is one of them."""
+        return super().get_config() | {
+            "config": json.loads(self.config.to_json()),
+            "head": keras.saving.serialize_keras_object(self.head),
+            "max_seq_length": self.max_seq_length,
+            "seed": self.seed,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+            "loss_reduction": self.loss_reduction,
+            "adaptation": dataclasses.asdict(self.adaptation),
+            "recompute": self.encoder.recompute,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: object = None) -> Self:
+        """Returns a model, without weights, of what `get_config` returned."""
+        values = dict(config)
+        model = ElectraConfig.from_json(json.dumps(values.pop("config")))
+        adaptation = Adaptation(**values.pop("adaptation"))
+        values = keras.saving.deserialize_keras_object(values)
+        head = values.pop("head")
+        return cls(model, lambda encoder: head, adaptation=adaptation, **values)
 
     def call(self, inputs: Batch, training: bool = False) -> Outputs:
         """Returns the head's outputs, without dropout."""
@@ -111,7 +149,7 @@ class FineTuner(keras.Model):
         lengths = tf.cast(batch["lengths"], tf.float32)
         mask = tf.cast(tf.range(tf.cast(length, tf.float32)) < lengths[:, tf.newaxis], tf.int32)
         return self.encoder(
-            batch["input_ids"], mask, batch["segment_ids"], noise=noise, compiled=compiled
+            batch["input_ids"], mask, batch.get("segment_ids"), noise=noise, compiled=compiled
         )
 
     def _forward_backward(self, batch: Batch, key: tf.Tensor, count: tf.Tensor) -> list[tf.Tensor]:
@@ -131,10 +169,8 @@ class FineTuner(keras.Model):
             loss = tf.reduce_sum(self.head.loss(hidden, batch, noise))
             scaled_loss = self.optimizer.scale_loss(loss / count)
         gradients = tape.gradient(scaled_loss, variables, unconnected_gradients="zero")
-        examples = tf.cast(tf.shape(batch["lengths"])[0], tf.float32)
-        tokens = tf.reduce_sum(tf.cast(batch["lengths"], tf.float32))
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
-        return [*gradients, tf.stack([tokens, examples, loss])]
+        return [*gradients, _report(batch, loss)]
 
     def _at_bucket(self, length: int, batch: Batch, *args: tf.Tensor) -> list[tf.Tensor]:
         """Runs `_forward_backward` on the first `length` positions."""
@@ -144,7 +180,7 @@ class FineTuner(keras.Model):
     def training_update(self, batch: Batch) -> tf.Tensor:
         """Makes one optimizer step in the current replica; returns its report [3]."""
         context = tf.distribute.get_replica_context()
-        micro_batches, rows = self.gradient_accumulation_steps, batch["lengths"].shape[0]
+        micro_batches, rows = self.gradient_accumulation_steps, static_shape(batch)[0]
         count = tf.constant(1.0)
         if self.loss_reduction == "mean":
             count *= rows * context.num_replicas_in_sync
@@ -172,6 +208,11 @@ class FineTuner(keras.Model):
         self.optimizer.apply(gradients, self.trainable_variables)
         return report
 
+    def evaluation_statistics(self, batch: Batch, step: tf.Tensor) -> tf.Tensor:
+        """Returns the report [3] of one evaluation batch; without dropout, whatever `step`."""
+        hidden = self._encode(batch, None, compiled=False)
+        return _report(batch, tf.reduce_sum(self.head.loss(hidden, batch, None)))
+
     @property
     def flops_per_example(self) -> int:
         """Operations of the encoder in one example's training step."""
@@ -182,25 +223,50 @@ class FineTuner(keras.Model):
         _, examples, loss = totals.tolist()
         return {"loss": loss / examples}
 
+    def summarize_tensor(self, totals: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Turns the sum of reports, float64 [3], into metrics in the graph."""
+        return {"loss": totals[2] / totals[1]}
+
     def describe(self, metrics: Mapping[str, float]) -> str:
         """Returns the metrics of a log line."""
         return f"loss {metrics['loss']:.4f}"
 
 
-def layerwise_rate(decay: float, num_layers: int, original: bool) -> Callable[[str], float]:
-    """Returns the factor of the learning rate by a variable's path (D7.33).
+def _report(batch: Batch, loss: tf.Tensor) -> tf.Tensor:
+    """Returns `report_names` of a batch, float32 [3]; `loss` is the sum over its examples."""
+    examples = tf.cast(tf.shape(batch["lengths"])[0], tf.float32)
+    tokens = tf.reduce_sum(tf.cast(batch["lengths"], tf.float32))
+    return tf.stack([tokens, examples, loss])
+
+
+@keras.saving.register_keras_serializable("electra_keras")
+@dataclasses.dataclass(frozen=True)
+class LayerwiseRate:
+    """The factor of the learning rate by a variable's path (D7.33), for `ElectraOptimizer`.
 
     The head has 1, the top layer `decay`, each layer below `decay` times the one above, the
     embeddings `decay` once more.
 
-    Args:
+    Attributes:
         decay: 1 for none.
         num_layers: of the encoder.
         original: as google-research/electra computes it, one power more below the head.
     """
 
-    def factor(path: str) -> float:
-        depth = depth_of(path)
-        return 1.0 if depth is None else decay ** (num_layers + 1 - depth + original)
+    decay: float
+    num_layers: int
+    original: bool
 
-    return factor
+    def __call__(self, path: str) -> float:
+        """Returns the factor of the variable at a path."""
+        depth = depth_of(path)
+        return 1.0 if depth is None else self.decay ** (self.num_layers + 1 - depth + self.original)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Returns the function of what `get_config` returned."""
+        return cls(**config)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from electra_keras.config import EncoderConfig, matches
 from electra_keras.console import UsageError, UserError
 from electra_keras.files import write_whole
-from electra_keras.modeling.layers import DropoutNoise, dropout
+from electra_keras.modeling.layers import ConfiguredLayer, DropoutNoise, dropout
 from electra_keras.tasks import words
 from electra_keras.tasks.data.columns import EXTENSIONS, read_columns, tag_labels
 from electra_keras.tasks.data.examples import (
@@ -342,15 +342,22 @@ class TaggingTask:
         )
 
 
-class TaggingHead(keras.layers.Layer):
+@keras.saving.register_keras_serializable("electra_keras")
+class TaggingHead(ConfiguredLayer):
     """Dropout and one linear layer on every token (D7.36); words are read at their first token."""
 
-    def __init__(self, encoder: EncoderConfig, outputs: int) -> None:
-        super().__init__(name="task_head")
-        self.rate = encoder.hidden_dropout_prob
-        self.output_dense = keras.layers.Dense(outputs, name="output_dense")
-        self.output_dense.build((None, encoder.hidden_size))
+    def __init__(self, config: EncoderConfig, outputs: int, **kwargs: Any) -> None:
+        super().__init__(config, **{"name": "task_head"} | kwargs)
+        self.rate, self.outputs = config.hidden_dropout_prob, outputs
+        self.output_dense = keras.layers.Dense(
+            outputs, name="output_dense", dtype=self.dtype_policy
+        )
+        self.output_dense.build((None, config.hidden_size))
         self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as JSON values."""
+        return super().get_config() | {"outputs": self.outputs}
 
     def call(
         self, hidden: tf.Tensor, batch: Mapping[str, tf.Tensor], noise: DropoutNoise | None = None

@@ -1,7 +1,7 @@
 """The optimizer: all-reduce, then global clip, then decay, then the update."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -25,6 +25,18 @@ def moment_path(path: str, moment: str) -> str:
     return f"electra_optimizer/{path.replace('/', '_')}_{moment}"
 
 
+_FIRST_LOSS_SCALE = 2.0**15
+
+
+def _unchanged_rate(path: str) -> float:
+    return 1.0
+
+
+def _from_the_start(path: str) -> int:
+    return 0
+
+
+@keras.saving.register_keras_serializable("electra_keras")
 class ElectraOptimizer(keras.optimizers.Optimizer):
     """Adam as the original has it, AdamW or LAMB, right under tf.distribute and in mixed precision.
 
@@ -48,8 +60,10 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         beta_1, beta_2, epsilon: of the moments.
         weight_decay: decoupled; not for biases and LayerNorm.
         max_grad_norm: global norm to clip to, or None.
-        dynamic_loss_scale: scale the loss, for float16.
-        rate_factor: of a variable's path, what its learning rate is multiplied by; None: 1.
+        dynamic_loss_scale: scale the loss, for float16; None: where a model in float16 is compiled with
+            it.
+        rate_factor: of a variable's path, what its learning rate is multiplied by; None: 1. Saving the
+            optimizer needs registered functions, or objects, here and in `first_step`.
         first_step: of a variable's path, the step from which on it is updated; until then it is as
             if it were not there, in the norm too, and its bias correction begins then. None: 0.
 
@@ -67,7 +81,7 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         epsilon: float = 1e-6,
         weight_decay: float = 0.01,
         max_grad_norm: float | None = 1.0,
-        dynamic_loss_scale: bool = False,
+        dynamic_loss_scale: bool | None = None,
         rate_factor: Callable[[str], float] | None = None,
         first_step: Callable[[str], int] | None = None,
     ) -> None:
@@ -81,8 +95,41 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         self.decay_rate = weight_decay
         self.max_grad_norm = max_grad_norm
         self.dynamic_loss_scale = dynamic_loss_scale
-        self.rate_factor = rate_factor or (lambda path: 1.0)
-        self.first_step = first_step or (lambda path: 0)
+        self.rate_factor = rate_factor or _unchanged_rate
+        self.first_step = first_step or _from_the_start
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as JSON values."""
+        learning_rate = super().get_config()["learning_rate"]
+        callables = {
+            name: None if value in (_unchanged_rate, _from_the_start) else value
+            for name, value in (("rate_factor", self.rate_factor), ("first_step", self.first_step))
+        }
+        return {
+            "learning_rate": learning_rate,
+            "algorithm": self.algorithm,
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "epsilon": self.epsilon,
+            "weight_decay": self.decay_rate,
+            "max_grad_norm": self.max_grad_norm,
+            "dynamic_loss_scale": self.dynamic_loss_scale,
+        } | {name: keras.saving.serialize_keras_object(value) for name, value in callables.items()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: object = None) -> Self:
+        """Returns an optimizer, without state, of what `get_config` returned."""
+        names = ("learning_rate", "rate_factor", "first_step")
+        return cls(
+            **config | {name: keras.saving.deserialize_keras_object(config[name]) for name in names}
+        )
+
+    def scale_loss_by_default(self) -> None:
+        """Scales the loss from now on, unless the constructor was told otherwise."""
+        if self.dynamic_loss_scale is None:
+            self.dynamic_loss_scale = True
+            if self.built:
+                self.loss_scale.assign(_FIRST_LOSS_SCALE)
 
     @classmethod
     def of_run(
@@ -140,7 +187,9 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
             )
 
         self.gradient_norm = scalar(0.0, "gradient_norm")
-        self.loss_scale = scalar(2.0**15 if self.dynamic_loss_scale else 1.0, "loss_scale")
+        self.loss_scale = scalar(
+            _FIRST_LOSS_SCALE if self.dynamic_loss_scale else 1.0, "loss_scale"
+        )
         self.good_steps = scalar(0.0, "good_steps")
 
     def current_rate(self) -> tf.Tensor:

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 
+@keras.saving.register_keras_serializable("electra_keras")
 class WarmupPolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Polynomial decay times linear warm-up, the original's (D5.27).
 

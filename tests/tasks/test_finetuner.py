@@ -14,7 +14,7 @@ from electra_keras.tasks.classification import (
     element_loss,
 )
 from electra_keras.tasks.features import FeatureFeed, evaluation_batches
-from electra_keras.tasks.finetuner import FineTuner, layerwise_rate
+from electra_keras.tasks.finetuner import FineTuner, LayerwiseRate
 from electra_keras.training.optimizer import ElectraOptimizer
 
 SIZES = {
@@ -110,7 +110,7 @@ def test_xla_computes_the_same_with_dropout():
 
 def test_layerwise_rates():
     """Facts D7.33: lr x decay^(n + 2 - depth) in the original, one power less in the paper."""
-    paper, original = layerwise_rate(0.5, 12, False), layerwise_rate(0.5, 12, True)
+    paper, original = LayerwiseRate(0.5, 12, False), LayerwiseRate(0.5, 12, True)
     assert paper("task_head/output_dense/kernel") == original("task_head/output_dense/kernel") == 1
     assert paper("discriminator/layer_11/output_dense/kernel") == 0.5
     assert original("discriminator/layer_11/output_dense/kernel") == 0.5**2
@@ -121,7 +121,7 @@ def test_layerwise_rates():
 
 def test_layerwise_rates_of_a_model():
     """The paths are those that the variables really have."""
-    factor = layerwise_rate(0.5, 2, False)
+    factor = LayerwiseRate(0.5, 2, False)
     rates = {v.path: factor(v.path) for v in make_model().weights}
     assert [rate for path, rate in rates.items() if not path.startswith("discriminator/")] == [1, 1]
     for part, rate in (("layer_1", 0.5), ("layer_0", 0.25), ("embeddings", 0.125)):
