@@ -14,6 +14,8 @@ from electra_keras.modeling.layers import (
     Embeddings,
     TransformerBlock,
     flatten_tokens,
+    share,
+    shared_config,
 )
 from electra_keras.modeling.lora import Lora
 
@@ -44,9 +46,12 @@ class Encoder(ConfiguredLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(config, **kwargs)
-        self.owns_embeddings, self.lora, dtype = embeddings is None, lora, self.dtype_policy
-        self.recompute = recompute
-        self.embeddings = embeddings or Embeddings(config, name="embeddings", dtype=dtype)
+        self.lora, self.recompute, dtype = lora, recompute, self.dtype_policy
+        self.embeddings = (
+            Embeddings(config, name="embeddings", dtype=dtype)
+            if embeddings is None
+            else share(embeddings)
+        )
         self.embeddings_project = None
         if config.embedding_size != config.hidden_size:
             # The original leaves this kernel's initialiser at TF1's default, glorot uniform (D4.18).
@@ -63,9 +68,8 @@ class Encoder(ConfiguredLayer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments as JSON values."""
-        embeddings = None if self.owns_embeddings else self.embeddings
         return super().get_config() | {
-            "embeddings": keras.saving.serialize_keras_object(embeddings),
+            "embeddings": shared_config(self.embeddings),
             "lora": None if self.lora is None else dataclasses.asdict(self.lora),
             "recompute": self.recompute,
         }

@@ -10,6 +10,8 @@ from electra_keras.modeling.layers import (
     ConfiguredLayer,
     flatten_tokens,
     gelu,
+    share,
+    shared_config,
     weight_initializer,
 )
 
@@ -34,7 +36,7 @@ class MaskedLanguageModelHead(ConfiguredLayer):
     ) -> None:
         super().__init__(config, **kwargs)
         self.pad_to_multiple_of = pad_to_multiple_of
-        self.token_embedding = token_embedding
+        self.token_embedding = share(token_embedding)
         self.dense = keras.layers.Dense(
             config.embedding_size,
             kernel_initializer=weight_initializer(config),
@@ -51,7 +53,7 @@ class MaskedLanguageModelHead(ConfiguredLayer):
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments as JSON values."""
         return super().get_config() | {
-            "token_embedding": keras.saving.serialize_keras_object(self.token_embedding),
+            "token_embedding": shared_config(self.token_embedding),
             "pad_to_multiple_of": self.pad_to_multiple_of,
         }
 

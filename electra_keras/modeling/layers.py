@@ -121,6 +121,20 @@ def flatten_tokens(hidden: tf.Tensor) -> tf.Tensor:
     return tf.reshape(hidden, [-1, hidden.shape[-1]])
 
 
+def share(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """Marks a layer as one that several others have, so that it is saved and loaded as one."""
+    layer.is_shared = True
+    return layer
+
+
+def shared_config(layer: keras.layers.Layer) -> dict[str, Any] | None:
+    """Returns what `get_config` says of an inner layer: nothing, unless it is shared."""
+    if not getattr(layer, "is_shared", False):
+        return None
+    # Keras adds the mark itself where it meets a layer again, but not to the first of its places.
+    return keras.saving.serialize_keras_object(layer) | {"shared_object_id": id(layer)}
+
+
 class ConfiguredLayer(keras.layers.Layer):
     """A layer whose sizes are an `EncoderConfig`, and which Keras can save.
 
@@ -143,7 +157,7 @@ class ConfiguredLayer(keras.layers.Layer):
         config = config | {"config": EncoderConfig(**config["config"])}
         if config.get("lora") is not None:
             config["lora"] = Lora(**config["lora"])
-        for name in ("embeddings", "token_embedding"):  # layers that another one owns
+        for name in ("embeddings", "token_embedding"):
             if config.get(name) is not None:
                 config[name] = keras.saving.deserialize_keras_object(config[name])
         return super().from_config(config)
@@ -166,7 +180,6 @@ class Embeddings(ConfiguredLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(config, **kwargs)
-        self.owns_tokens = token_embedding is None
 
         def table(
             rows: int, name: str, initializer: keras.initializers.Initializer
@@ -183,8 +196,10 @@ class Embeddings(ConfiguredLayer):
         of_positions = normal(config)
         if config.position_initializer == "sinusoidal":
             of_positions = SinusoidalInitializer(config.initializer_range)
-        self.token_embedding = token_embedding or table(
-            config.vocab_size, "token_embedding", normal(config)
+        self.token_embedding = (
+            table(config.vocab_size, "token_embedding", normal(config))
+            if token_embedding is None
+            else share(token_embedding)
         )
         self.position_embedding = table(
             config.max_position_embeddings, "position_embedding", of_positions
@@ -196,10 +211,7 @@ class Embeddings(ConfiguredLayer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments as JSON values."""
-        table = None if self.owns_tokens else self.token_embedding
-        return super().get_config() | {
-            "token_embedding": keras.saving.serialize_keras_object(table)
-        }
+        return super().get_config() | {"token_embedding": shared_config(self.token_embedding)}
 
     def build(self, input_shape: object = None) -> None:
         """Creates the variables that another encoder does not own."""
