@@ -1,17 +1,21 @@
 """What every command shares: errors that end in one line, logging to stderr, progress lines."""
 
+import io
 import logging
 import os
 import re
 import signal
 import sys
 import tempfile
+import textwrap
 import time
 import types
 from collections.abc import Callable
 
 from absl import app, flags
 from absl import logging as absl_logging
+
+from electra_keras import flagfiles
 
 
 def _import_tensorflow_quietly() -> None:
@@ -51,14 +55,75 @@ class UsageError(UserError):
     exit_code = 2
 
 
+# For a flag those that it takes the place of, where it stands behind them in another place: a flagfile
+# and what is typed behind it.
+OVERRIDES: dict[str, set[str]] = {}
+_HELP = ("--help", "-help", "-h", "-?")
+
+
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
-        remaining = flags.FLAGS(argv)
-    except (flags.Error, OSError) as error:  # OSError: an unreadable flagfile
+        arguments = flagfiles.expand(argv[1:])
+        if any(argument.text in _HELP for argument in arguments):
+            _print_help(argv[0])
+            sys.exit(0)
+        remaining = flags.FLAGS([argv[0], *(argument.text for argument in arguments)])
+    except (flags.Error, ValueError) as error:
         _fail(UsageError(str(error)))
+    except OSError as error:
+        _fail(UsageError(f"cannot read the flagfile {error.filename}: {error.strerror}"))
     if len(remaining) > 1:
         _fail(UsageError(f"unexpected argument {remaining[1]!r}: every option is a --flag=value"))
+    _drop_overridden(arguments)
     return remaining
+
+
+def _drop_overridden(arguments: list[flagfiles.Argument]) -> None:
+    """Takes back what a flagfile sets and a later flag of another name replaces."""
+    last: dict[str, tuple[int, int]] = {}
+    for place, (text, source) in enumerate(arguments):
+        name = text.lstrip("-").partition("=")[0]
+        last[name if name in flags.FLAGS else name.removeprefix("no")] = (place, source)
+    given = {
+        name
+        for name in last
+        if name in flags.FLAGS and flags.FLAGS[name].value != flags.FLAGS[name].default
+    }
+    for name in given:
+        for other in OVERRIDES.get(name, set()) & given:
+            if last[other][0] < last[name][0] and last[other][1] != last[name][1]:
+                flags.FLAGS[other].unparse()
+
+
+def _print_help(program: str) -> None:
+    """Prints what a command is for, and its flags in the groups that they are defined in."""
+    groups: dict[str, list[flags.Flag]] = {}
+    for flag in flags.FLAGS.get_key_flags_for_module(program):
+        groups.setdefault(flags.FLAGS.find_module_defining_flag(flag.name), []).append(flag)
+    lines = [str(sys.modules["__main__"].__doc__).strip()]
+    for group, members in groups.items():
+        lines += ["", "Flags:" if group == program else f"{group}:"]
+        for flag in members:
+            default = "" if flag.default_as_str is None else f" (default: {flag.default_as_str})"
+            name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
+            text = " ".join(flag.help.split()) + default
+            lines += textwrap.wrap(
+                text, 96, initial_indent=f"  {name}: ", subsequent_indent=" " * 6
+            )
+    lines += [
+        "",
+        "--flagfile=PATH reads flags from a file, one a line; flags behind it override it.",
+    ]
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:
+        _stop_reading()
+
+
+def _stop_reading() -> None:
+    """Ends the process, as whoever reads its output has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes stdout once more
+    sys.exit(1)
 
 
 def _fail(error: UserError) -> None:
@@ -89,16 +154,20 @@ def run_main(main: Callable[[], int | None]) -> None:
             sys.exit(exit_code)
         except UserError as error:
             _fail(error)
-        except BrokenPipeError:  # whoever reads our output has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes stdout once more
-            sys.exit(1)
+        except BrokenPipeError:
+            _stop_reading()
         except OSError as error:  # no right to a file, a name that is too long, ...
             where = f"{error.filename}: " if error.filename else ""
             _fail(UserError(f"{where}{reason(error)}"))
+        except UnicodeError as error:
+            _fail(UserError(f"text that cannot be read or written: {reason(error)}"))
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr, flush=True)
             sys.exit(130)
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Whatever the locale; half a character (a lone surrogate) is printed as an escape.
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     app.run(guarded, flags_parser=_parse_flags)
 
 
@@ -113,11 +182,35 @@ def _is_ours_or_important(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or "site-packages" not in record.pathname
 
 
+# What TensorFlow puts in front of the line that says what is wrong: where in the graph, and in the code.
+_BEFORE_CAUSE = re.compile(
+    r"Graph execution error:|in user code:|Detected at node|Node: |<stack traces|File \"|Traceback |"
+    r"\[\[|(\d+ r|R)oot error"
+)
+# And around what that line says.
+_AROUND_CAUSE = re.compile(
+    r"^\(\d+\) [A-Z_]+:\s+|^(\{\{.*?\}\}\s*)+|\s*(\[\[.*?\]\])?\s*\[Op:\w+\]( name:.*)?$|"
+    r"Error in user-defined function passed to \S+ transformation with iterator: \S+: "
+)
+
+
 def reason(error: BaseException) -> str:
-    """Returns what an exception says in one line, without what TensorFlow puts around it."""
+    """Returns what an exception says in one line, without what TensorFlow puts around it.
+
+    An error in a graph comes with a page of places; the line that names the cause is behind them.
+    """
     text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
-    lines = str(text).strip().splitlines() or [type(error).__name__]
-    return re.sub(r"^\{\{.*?\}\} | \[Op:\w+\]$", "", lines[0])
+    lines = [line.strip() for line in str(text).strip().splitlines()]
+    behind_places = (
+        line
+        for line, before in zip(lines, ["", *lines], strict=False)
+        # A place may be followed by its line of code.
+        if line and not _BEFORE_CAUSE.match(line) and not before.startswith('File "')
+    )
+    cause = next(behind_places, lines[0] if lines else type(error).__name__)
+    for _ in range(3):  # one around the other
+        cause = _AROUND_CAUSE.sub("", cause).strip()
+    return cause or type(error).__name__
 
 
 def format_duration(seconds: float) -> str:

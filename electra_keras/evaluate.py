@@ -67,12 +67,11 @@ def evaluate_finetuned(model_dir: Path) -> int:
     given = option_flags.given(TaskOptions)
     elsewhere = given & {"data_dir", "dev_file"}
     option_flags.read_flagfile(TaskOptions, model_dir / "flags.cfg")
-    if elsewhere:
+    if elsewhere and "dev_share" not in given:
         flags.FLAGS.dev_share = None
-        if "dev_file" not in elsewhere:
-            flags.FLAGS.dev_file = None
-        elif "input_format" not in given and extension_of(flags.FLAGS.dev_file):
-            flags.FLAGS.input_format = None  # was for the run's own files
+    own_format = "dev_file" in elsewhere and "input_format" not in given
+    if own_format and extension_of(flags.FLAGS.dev_file):
+        flags.FLAGS.input_format = None  # was for the run's own files
     options = option_flags.read(TaskOptions)
     strategy = distribution.make_strategy("one_device")
     with strategy.scope():

@@ -9,10 +9,13 @@ from typing import Any, TypeVar
 
 from absl import flags
 
-from electra_keras.console import UserError, reason
+from electra_keras import flagfiles
+from electra_keras.console import OVERRIDES, UserError, reason
 
 Options = TypeVar("Options")
 
+# The flags belong to the command that defines them here, and are shown by its --help.
+flags.disclaim_key_flags()
 
 # What was meant for one start only, and would delete the run that the flagfile reproduces.
 _ONCE = ("fresh", "overwrite", "force_resume")
@@ -26,22 +29,47 @@ def _value_type(annotation: Any) -> tuple[type, bool]:
     return annotation, False
 
 
+class _Optional(flags.ArgumentParser):
+    """Parses as another parser does; an empty value unsets the flag."""
+
+    def __init__(self, parser: flags.ArgumentParser) -> None:
+        self.parser = parser
+        self.syntactic_help = parser.syntactic_help
+
+    def parse(self, argument: Any) -> Any:
+        return None if argument == "" else self.parser.parse(argument)
+
+    def flag_type(self) -> str:
+        return self.parser.flag_type()
+
+
+_PARSERS = {int: flags.IntegerParser, float: flags.FloatParser, str: flags.ArgumentParser}
+
+
 def define(cls: type) -> None:
-    """Defines a flag for every field of an options dataclass."""
+    """Defines a flag for every field of an options dataclass, as a group that its docstring names.
+
+    A field whose default is None is unset by an empty value. `OVERRIDES` of the class says which flags
+    a flag takes the place of that come from a flagfile in front of it.
+    """
     annotations = typing.get_type_hints(cls)
+    group = cls.__doc__.strip().split("\n")[0].removesuffix(".")
     for field in dataclasses.fields(cls):
-        kind, _ = _value_type(annotations[field.name])
-        help_text = field.metadata["help"]
-        if field.metadata["choices"]:
-            flags.DEFINE_enum(field.name, field.default, field.metadata["choices"], help_text)
-        elif kind is bool:
-            flags.DEFINE_bool(field.name, field.default, help_text)
-        elif kind is int:
-            flags.DEFINE_integer(field.name, field.default, help_text)
-        elif kind is float:
-            flags.DEFINE_float(field.name, field.default, help_text)
+        kind, optional = _value_type(annotations[field.name])
+        arguments = (field.name, field.default, field.metadata["help"])
+        if kind is bool:
+            flags.DEFINE_bool(*arguments, module_name=group)
         else:
-            flags.DEFINE_string(field.name, field.default, help_text)
+            choices = field.metadata["choices"]
+            if choices:
+                arguments = (*arguments[:2], f"<{'|'.join(choices)}>: {arguments[2]}")
+            parser = flags.EnumParser(choices) if choices else _PARSERS[kind]()
+            parser = _Optional(parser) if optional else parser
+            serializer = flags.ArgumentSerializer()
+            flags.DEFINE(parser, *arguments, serializer=serializer, module_name=group)
+        flags.declare_key_flag(field.name)
+    for name, others in getattr(cls, "OVERRIDES", {}).items():
+        OVERRIDES.setdefault(name, set()).update(others)
 
 
 def read(cls: type[Options]) -> Options:
@@ -55,27 +83,29 @@ def read(cls: type[Options]) -> Options:
 
 
 def given(cls: type) -> set[str]:
-    """Returns the names of those options of a dataclass that are on the command line."""
-    names = [field.name for field in dataclasses.fields(cls)]
-    return {name for name in names if flags.FLAGS[name].present}
+    """Returns the names of those options of a dataclass that are given, and not to be unset."""
+    names = _present(cls)
+    return {name for name in names if flags.FLAGS[name].value is not None}
+
+
+def _present(cls: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(cls) if flags.FLAGS[field.name].present}
 
 
 def read_flagfile(cls: type, path: Path) -> None:
     """Sets the options of a dataclass that are not on the command line as a flagfile has them.
 
-    Lines of other options are passed over.
+    Lines of other options are passed over, and so are options that those on the command line replace.
 
     Raises:
         UserError: it cannot be read, or has an impossible value.
     """
-    missing = {field.name for field in dataclasses.fields(cls)} - given(cls)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {reason(error)}") from error
-    for line in lines:
+    present = _present(cls)
+    replaced = set().union(*(OVERRIDES.get(name, ()) for name in given(cls)))
+    missing = {field.name for field in dataclasses.fields(cls)} - present - replaced
+    for line in _lines(path):
         name, _, value = line.removeprefix("--").partition("=")
-        if line.startswith("--") and name in missing:
+        if name in missing:
             try:
                 flags.FLAGS[name].parse(value)
             except flags.Error as error:
@@ -90,12 +120,17 @@ def flagfile_values(path: Path) -> dict[str, str]:
     """
     if not path.exists():
         return {}
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {reason(error)}") from error
-    flags_of_file = (line[2:].partition("=") for line in lines if line.startswith("--"))
+    flags_of_file = (line[2:].partition("=") for line in _lines(path))
     return {name: value for name, _, value in flags_of_file}
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in flagfiles.read(path) if line.startswith("--")]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def to_flagfile(*options: Any, leave_out: Collection[str] = ()) -> str:
@@ -108,5 +143,7 @@ def to_flagfile(*options: Any, leave_out: Collection[str] = ()) -> str:
                 continue
             if isinstance(value, bool):
                 value = str(value).lower()
+            elif isinstance(value, str):
+                value = flagfiles.quote(value)
             lines += [f"# {field.metadata['help']}", f"--{field.name}={value}"]
     return "\n".join(lines) + "\n"

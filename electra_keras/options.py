@@ -44,7 +44,7 @@ def option(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class ModelOptions:
-    """The model and its objective; None takes the value of `model_size`."""
+    """The model and its objective; what is not given has the value of --model_size."""
 
     model_size: str = option("small", "Preset of sizes and rates.", tuple(MODEL_SIZES))
     embedding_size: int | None = option(None, "Width of the token embeddings.")
@@ -186,6 +186,11 @@ class DataOptions:
         False, "Count and skip damaged or unreadable records in place of stopping."
     )
 
+    OVERRIDES: ClassVar = {
+        "data_dir": ("train_files", "validation_files"),
+        "train_files": ("data_dir",),
+    }
+
     def __post_init__(self) -> None:
         require(self.shuffle_buffer >= 1, "--shuffle_buffer must be at least 1")
 
@@ -260,6 +265,8 @@ class RunOptions:
         None, "Peak of all devices together, to report the model FLOPs utilisation."
     )
 
+    OVERRIDES: ClassVar = {"warmup_steps": ("warmup_ratio",), "warmup_ratio": ("warmup_steps",)}
+
     def __post_init__(self) -> None:
         for name in (
             "gradient_accumulation_steps", "save_steps", "log_steps",
@@ -329,7 +336,7 @@ class RunOptions:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions(RunOptions):
-    """One pre-training run; None takes the value of `model_size`."""
+    """One pre-training run; what is not given has the value of --model_size."""
 
     eval_batches: int | None = option(None, "Batches of an evaluation; default: the whole split.")
     best_metric: str = option(

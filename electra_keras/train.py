@@ -237,8 +237,7 @@ def find_base(options: TrainingOptions, model_dir: Path) -> ElectraConfig | None
     with its own configuration, as does a converted model with its optimizer.
     """
     if checkpoints.checkpoint_steps(model_dir) and not options.fresh:
-        flagfile = model_dir / "flags.cfg"
-        if flagfile.exists() and "\n--model_size=" in flagfile.read_text(encoding="utf-8"):
+        if "model_size" in option_flags.flagfile_values(model_dir / "flags.cfg"):
             return None
         return checkpoints.read_config(model_dir)
     return checkpoints.read_config(Path(options.init_from)) if options.init_from else None

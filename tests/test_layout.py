@@ -10,6 +10,7 @@ from tests.runs import REPOSITORY
 # A module may import from its own layer and from layers of a lower number.
 LAYERS = {
     "console": 0,
+    "flagfiles": 0,
     "directories": 0,
     "files": 0,
     "tensor_bundle": 0,

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import keras
 
@@ -50,6 +50,13 @@ class AdaptationOptions:
     lora_alpha: float | None = option(
         None, "Scale of LoRA's updates x lora_rank; default: lora_rank, that is a scale of 1."
     )
+
+    OVERRIDES: ClassVar = {
+        "freeze": ("lora_rank", "lora_alpha"),
+        "lora_rank": ("freeze", "unfreeze_steps", "unfreeze_epochs"),
+        "unfreeze_steps": ("unfreeze_epochs",),
+        "unfreeze_epochs": ("unfreeze_steps",),
+    }
 
     def __post_init__(self) -> None:
         require(

@@ -1,6 +1,7 @@
 """What a fine-tuning run can be told; `electra_keras.flags` makes the flags, as of options.py."""
 
 import dataclasses
+from typing import ClassVar
 
 from electra_keras.config import require
 from electra_keras.options import RunOptions, option
@@ -104,6 +105,15 @@ class TaskOptions:
         ("BIO", "BIOES", "plain"),
     )
 
+    OVERRIDES: ClassVar = {
+        "data_dir": ("train_file", "dev_file"),
+        "dev_file": ("dev_share",),
+        "dev_share": ("dev_file",),
+        "multi_label": ("regression",),
+        "regression": ("multi_label", "class_weights"),
+        "class_weights": ("regression",),
+    }
+
     def __post_init__(self) -> None:
         require(
             bool(self.task),
@@ -166,6 +176,12 @@ class InputOptions:
     glue_dir: str | None = option(None, "A GLUE task's directory, in place of --input.")
     split: str = option("test", "With --glue_dir: which of its files.")
 
+    OVERRIDES: ClassVar = {
+        "glue_dir": ("input", "input_format"),
+        "input": ("glue_dir",),
+        "input_format": ("glue_dir",),
+    }
+
     def __post_init__(self) -> None:
         require(
             self.glue_dir is None or (self.input == "-" and self.input_format is None),
@@ -183,7 +199,7 @@ class InputOptions:
 
 @dataclasses.dataclass(frozen=True)
 class FineTuningOptions(RunOptions):
-    """One fine-tuning run; None takes the original's value (configure_finetuning.py)."""
+    """One fine-tuning run; what is not given has the original's value (configure_finetuning.py)."""
 
     num_train_epochs: float | None = option(
         None, "Passes over the training examples; default 3, RTE and STS-B 10, questions 2."
@@ -210,6 +226,11 @@ class FineTuningOptions(RunOptions):
     loss_reduction: str = option(
         "mean", "Of a batch's losses; the original's code sums.", ("mean", "sum")
     )
+
+    OVERRIDES: ClassVar = RunOptions.OVERRIDES | {
+        "train_steps": ("num_train_epochs",),
+        "num_train_epochs": ("train_steps",),
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
