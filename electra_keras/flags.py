@@ -49,8 +49,8 @@ _PARSERS = {int: flags.IntegerParser, float: flags.FloatParser, str: flags.Argum
 def define(cls: type) -> None:
     """Defines a flag for every field of an options dataclass, as a group that its docstring names.
 
-    A field whose default is None is unset by an empty value. `OVERRIDES` of the class says which flags
-    a flag takes the place of that come from a flagfile in front of it.
+    A field whose default is None is unset by an empty value, see `options.option`. `OVERRIDES` of the
+    class says which flags a flag takes the place of that come from a flagfile in front of it.
     """
     annotations = typing.get_type_hints(cls)
     group = cls.__doc__.strip().split("\n")[0].removesuffix(".")
@@ -64,7 +64,8 @@ def define(cls: type) -> None:
             if choices:
                 arguments = (*arguments[:2], f"<{'|'.join(choices)}>: {arguments[2]}")
             parser = flags.EnumParser(choices) if choices else _PARSERS[kind]()
-            parser = _Optional(parser) if optional else parser
+            if optional and not field.metadata["may_be_empty"]:
+                parser = _Optional(parser)
             serializer = flags.ArgumentSerializer()
             flags.DEFINE(parser, *arguments, serializer=serializer, module_name=group)
         flags.declare_key_flag(field.name)

@@ -37,9 +37,15 @@ MODEL_SIZES: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 
 
-def option(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
-    """A dataclass field that becomes a flag with this default, help text and choices."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+def option(
+    default: Any, help: str, choices: tuple[str, ...] = (), may_be_empty: bool = False
+) -> Any:
+    """A dataclass field that becomes a flag with this default, help text and choices.
+
+    Where the default is None, an empty value unsets the flag, unless that `may_be_empty`.
+    """
+    metadata = {"help": help, "choices": choices, "may_be_empty": may_be_empty}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,8 +32,6 @@ _SUBMISSION = flags.DEFINE_string(
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest, or a step.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Rows per batch.", lower_bound=1)
 option_flags.define(InputOptions)
-# Examples whose arrays are in memory at a time.
-_CHUNK = 1024
 
 
 def main() -> int:
@@ -58,9 +56,8 @@ def main() -> int:
     examples = task.read_inputs(as_trained(options, trained))
     predictor = running.Predictor(strategy, model, _BATCH_SIZE.value)
     progress = ProgressLine(len(examples), "examples")
-    all_rows = []
-    for first in range(0, len(examples), _CHUNK):
-        chunk = examples[first : first + _CHUNK]
+    all_rows, done = [], 0
+    for chunk in running.chunks(examples):
         features = task.features(chunk, tokenizer)
         rows = task.predictions(predictor.outputs(features), features, chunk)
         # Of an example that is several rows, the first speaks for all.
@@ -70,7 +67,8 @@ def main() -> int:
         for index, (example, row) in enumerate(zip(chunk, rows, strict=True)):
             more = {"truncated": True} if truncated[index] else {}
             print(json.dumps({"id": example.id, **row, **more}, ensure_ascii=False))
-        progress.update(first + len(chunk))
+        done += len(chunk)
+        progress.update(done)
         if _SUBMISSION.value:
             all_rows += rows
     progress.clear()

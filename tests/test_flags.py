@@ -109,6 +109,9 @@ def test_an_empty_value_unsets_a_flag(tmp_path, parse, options):
     )
     for name in ("warmup_ratio", "dev_share", "train_steps", "tpu"):
         assert values[name] is None and name not in named and f"--{name}=" not in again
+    # One whose empty value means something.
+    values, named, again = options("--no_label=")
+    assert values["no_label"] == "" and "no_label" in named and "\n--no_label=\n" in again
     error = parse("--seed=")
     assert error["code"] == 2 and "--seed=" in error["message"]
 

@@ -62,6 +62,7 @@ class TaskOptions:
         None,
         "Rows with this label have none, and are left out; default: in pairs of texts -, as SNLI has "
         "it; empty: no row is. Also of a label's own column.",
+        may_be_empty=True,
     )
     max_text_length: int = option(10_000_000, _MAX_TEXT_LENGTH)
     multi_label: bool = option(False, "An example may have any number of labels.")

@@ -269,4 +269,5 @@ def read_texts_to_tag(
             f"--input={path}: give --word_column, which column holds the words, or name a file of "
             "one text a line .txt"
         )
-    return [TextExample(str(number - 1), line) for number, line in read_lines(path)]
+    lines = read_lines(path, 4 * options.max_text_length)
+    return [TextExample(str(number - 1), line) for number, line in lines]

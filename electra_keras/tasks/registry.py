@@ -76,7 +76,7 @@ INPUT_OPTIONS = {
         "split",
     },
     QuestionAnsweringTask: {"input_format"},
-    TaggingTask: {"word_column", "tag_column"},
+    TaggingTask: {"word_column", "tag_column", "max_text_length"},
 }
 # A task of one's own has the other methods of `Task`; this one is for --submission_dir alone.
 _OPTIONAL = "write_submission"

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from electra_keras.text.tokenizer import Tokenizer
 from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints, run_directory
 from electra_keras.training.summaries import SummaryWriter
+
+# Examples that `chunks` gives at a time: so many, with so many characters unless one alone has more.
+_CHUNK, _CHUNK_CHARACTERS = 1024, 1_000_000
 
 
 def make_tokenizer(config: ElectraConfig, vocabulary: Vocabulary) -> Tokenizer:
@@ -77,6 +80,27 @@ class Predictor:
             name: _assemble([(rows, values[name]) for rows, values in parts], done)
             for name in parts[0][1]
         }
+
+
+def chunks(examples: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yields the examples some at a time: fewer where texts are long, as their windows are many."""
+    first, characters = 0, 0
+    for number, example in enumerate(examples):
+        size = _characters(example)
+        full = number - first == _CHUNK or characters + size > _CHUNK_CHARACTERS
+        if number > first and full:
+            yield examples[first:number]
+            first, characters = number, 0
+        characters += size
+    if examples:
+        yield examples[first:]
+
+
+def _characters(example: Any) -> int:
+    """Returns how many characters the texts of an example have."""
+    values = getattr(example, "__dict__", {}).values()
+    lists = [value if isinstance(value, tuple) else (value,) for value in values]
+    return sum(len(text) for texts in lists for text in texts if isinstance(text, str))
 
 
 def _assemble(parts: Sequence[tuple[np.ndarray, np.ndarray]], number: int) -> np.ndarray:

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from electra_keras.console import UsageError, UserError
+from electra_keras.tasks import running
 from electra_keras.tasks.data.columns import read_columns
+from electra_keras.tasks.data.examples import TaggedSentence, TextExample
 from electra_keras.tasks.options import InputOptions, TaskOptions
+from electra_keras.tasks.reading import read_texts_to_tag
 from electra_keras.tasks.schemes import write_tags
 from electra_keras.tasks.tagging import TaggingTask
 from electra_keras.text.tokenizer import Tokenizer
@@ -134,6 +137,26 @@ def test_one_plain_label_is_too_few(tmp_path):
     examples = read_columns(str(tmp_path / "data.txt"), plain=True)
     with pytest.raises(UsageError, match="no tag but N"):
         TaggingTask.of_data(TaskOptions(task="tagging", tag_scheme="plain"), examples)
+
+
+def test_predictions_are_made_of_few_long_texts_at_a_time():
+    def sizes(*examples):
+        parts = list(running.chunks(examples))
+        assert [example for part in parts for example in part] == list(examples)
+        return [len(part) for part in parts]
+
+    short, long = TextExample("0", "a b"), TextExample("1", "a " * 150_000, "b " * 150_000)
+    words = TaggedSentence("2", ("a" * 600_000,))
+    assert sizes(*[short] * 2500) == [1024, 1024, 452]
+    assert sizes(long, short, long, words, short, {"of": "a task of one's own"}) == [2, 1, 3]
+    assert sizes(TextExample("3", "a" * 3_000_000), short) == [1, 1]
+    assert sizes() == []
+
+
+def test_texts_to_tag_that_are_too_long_are_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("a b\n" + "a " * 50 + "\n")
+    with pytest.raises(UserError, match=r"a\.txt, line 2: more than 40 bytes.*--max_text_length"):
+        read_texts_to_tag(InputOptions(input=str(tmp_path / "a.txt"), max_text_length=10), False)
 
 
 def test_gold_tags_need_the_words_column():
