@@ -221,7 +221,7 @@ def _ending(options: InputOptions) -> str:
     """Returns what says how --input is read, such as ".tsv"."""
     if options.input_format:
         return f".{options.input_format}"
-    return os.path.splitext(options.input.removesuffix(".gz"))[1]
+    return os.path.splitext(options.input.lower().removesuffix(".gz"))[1]
 
 
 def input_path(options: InputOptions) -> str:

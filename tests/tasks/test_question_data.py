@@ -347,7 +347,10 @@ def test_numbers_and_nulls_of_annotation_tools(tmp_path):
     path = tmp_path / "x.json"
     qa = {"id": 51870, "question": "When?", "answers": [{"text": 1990, "answer_start": 22}]}
     other = {"id": 1.5, "question": "?", "answers": None, "is_impossible": None}
-    data = [{"title": None, "paragraphs": [{"context": CONTEXT, "qas": [qa, other]}]}]
+    data = [
+        {"title": 7, "paragraphs": []},
+        {"title": None, "paragraphs": [{"context": CONTEXT, "qas": [qa, other]}]},
+    ]
     path.write_text(json.dumps({"data": data}))
     first, second = read_questions(str(path))
     assert (first.id, first.answers, first.gold) == ("51870", (("1990", 22),), ("1990",))

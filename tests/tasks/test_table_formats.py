@@ -176,7 +176,7 @@ def test_predictions_read_a_table_as_training_did(tmp_path):
 # --- Names ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["train.txt", "train", "train.data.gz", "train.csv"])
+@pytest.mark.parametrize("name", ["train.txt", "train", "train.data.gz", "train.csv", "Train.DAT"])
 def test_names_that_do_not_say_how_they_are_read(tmp_path, name):
     content = b"text\tlabel\na, b\tx\nc\ty\n"
     path = write(tmp_path, name, gzip.compress(content) if name.endswith("gz") else content)
@@ -197,6 +197,14 @@ def test_a_directory_without_the_file_says_what_it_holds(tmp_path):
         read_texts(options, "train")
     with pytest.raises(UsageError, match="json is for questions"):
         read_texts(dataclasses.replace(options, input_format="json"), "train")
+
+
+def test_endings_in_capitals(tmp_path):
+    write(tmp_path, "TRAIN.CSV", "text,label\na,x\n")
+    write(tmp_path, "Dev.TSV.GZ", gzip.compress(b"text\tlabel\nb\ty\n"))
+    options = TaskOptions(task="classification", data_dir=str(tmp_path))
+    assert rows(read_texts(options, "train")) == [("a", "x")]
+    assert rows(read_texts(options, "dev")) == [("b", "y")]
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.ndjson"])
@@ -233,6 +241,13 @@ def test_json_by_line_or_as_a_list(tmp_path, name, form):
         ("['é\U0001f600']", ("é\U0001f600",)),
         ("[]", ()),
         ("[ ]", ()),
+        ("('a', 'b')", ("a", "b")),
+        ("('a',)", ("a",)),
+        ("{'b', 'a'}", ("b", "a")),
+        ("(a), {b}", ("(a)", "{b}")),
+        ("(a)", ("(a)",)),
+        ("(1)", ("(1)",)),
+        ("()", ("()",)),
         ('["a", 2]', ("a", "2")),
         ('["a\\u00e9", true]', ("aé", "true")),
     ],

@@ -22,8 +22,8 @@ def find_split(directory: str, split: str, extensions: Sequence[str] | None) -> 
 
     Args:
         split: "train", "dev" or "test". A dev file may be named dev, validation, valid or val.
-        extensions: such as ".csv", each with or without ".gz" behind it. SQuAD's version between
-            name and extension, as in `train-v1.1.json`, is passed over. None: any, or none.
+        extensions: such as ".csv", in any case, each with or without ".gz" behind it. SQuAD's version
+            between name and extension, as in `train-v1.1.json`, is passed over. None: any, or none.
 
     Returns:
         Its path, or None where there is no such file.
@@ -36,7 +36,7 @@ def find_split(directory: str, split: str, extensions: Sequence[str] | None) -> 
         raise UsageError(f"unknown split {split!r}: choose from {', '.join(SPLITS)}")
     names = "|".join(SPLITS[split])
     endings = r"(\.\w+)?" if extensions is None else "|".join(map(re.escape, extensions))
-    pattern = re.compile(rf"({names})(-v\d\.\d)?({endings})(\.gz)?")
+    pattern = re.compile(rf"({names})(-v\d\.\d)?({endings})(\.gz)?", re.IGNORECASE)
     found = sorted(filter(pattern.fullmatch, list_directory(directory)))
     if len(found) > 1:
         raise UserError(f"{directory} holds several {split} files: {', '.join(found)}; name one")
@@ -76,7 +76,7 @@ def read_lines(path: str, longest: int | None = None) -> Iterator[tuple[int, str
     """
     number = 0
     try:
-        with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
+        with gzip.open(path) if path.lower().endswith(".gz") else open(path, "rb") as file:
             for number, line in enumerate(_lines_of(file, longest), start=1):
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)

@@ -51,7 +51,7 @@ def read_questions(
             message names the article, the line, or the question.
     """
     if by_line is None:
-        by_line = path.removesuffix(".gz").endswith(".jsonl")
+        by_line = path.lower().removesuffix(".gz").endswith(".jsonl")
     reader = _Reader(name or path)
     _read_values(list(read_lines(path)), by_line, reader)
     return reader.examples if to_answer else reader.checked()
@@ -118,13 +118,13 @@ class _Reader:
             self._read_paragraph(value, "", where)
         else:
             context = _get(value, "context", str, where)
-            title = _get(value, "title", str, where, default="")
+            title = _title(value, where)
             if value.get("id") is None:
                 value = value | {"id": len(self.examples)}
             self._read_squad(value, context, title, where)
 
     def _read_article(self, article: Any, where: str) -> None:
-        title = _get(article, "title", str, where, default="")
+        title = _title(article, where)
         for place, paragraph in enumerate(_get(article, "paragraphs", list, where), start=1):
             self._read_paragraph(paragraph, title, f"{where}, paragraph {place}", "id")
 
@@ -345,6 +345,11 @@ def _text_or_number(value: Any, key: str, where: str) -> str:
     if isinstance(value, dict) and _is_text_or_number(value.get(key)):
         return str(value[key])
     return _get(value, key, str, where)
+
+
+def _title(value: Any, where: str) -> str:
+    has_title = isinstance(value, dict) and value.get("title") is not None
+    return _text_or_number(value, "title", where) if has_title else ""
 
 
 def _answers(qa: Any, where: str) -> list[dict[str, Any]] | None:

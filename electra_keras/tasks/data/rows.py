@@ -16,7 +16,7 @@ EXTENSIONS = (".tsv", ".csv", ".jsonl")
 # Other names of the same.
 _ALIASES = {".tab": ".tsv", ".json": ".jsonl", ".ndjson": ".jsonl"}
 _SEPARATORS = ("\t", ";", ",", "|")
-_EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?')
+_EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ class TableFormat:
 
 def extension_of(path: str) -> str | None:
     """Returns how a table is read by its name, one of `EXTENSIONS`; None where that does not say it."""
-    name = path.removesuffix(".gz")
+    name = path.lower().removesuffix(".gz")
     for extension in (*EXTENSIONS, *_ALIASES):
         if name.endswith(extension):
             return _ALIASES.get(extension, extension)

@@ -139,31 +139,39 @@ def _label(value: Any, table: TableFormat, where: str) -> str | float | tuple[st
         return _number(value, where)
     if not table.multi_label:
         return _name(value, f"{where}: the label")
-    if isinstance(value, str) and value.strip()[:1] == "[":
-        value = _list(value.strip(), where)
-    elif isinstance(value, str):
-        value = [name for name in value.split(table.label_separator) if name.strip()]
+    if isinstance(value, str):
+        value = _split_labels(value.strip(), table.label_separator, where)
     values = value if isinstance(value, list) else [value]
     return tuple(dict.fromkeys(_name(value, f"{where}: a label") for value in values))
 
 
-def _list(text: str, where: str) -> list[Any]:
-    """Returns the elements of a list, as JSON has it, or as pandas writes Python's and numpy's."""
-    values, position = [], 1
-    while text[-1] == "]" and text[position:-1].strip():
-        found = _PYTHON_ITEM.match(text, position, len(text) - 1)
-        if found is None:
-            break
-        values.append(found[1])
-        position = found.end()
-    else:
-        if text[-1] == "]":
-            return [ast.literal_eval(value) for value in values]
+def _split_labels(text: str, separator: str, where: str) -> list[Any]:
+    """Returns the labels of a field: parted by the separator, or a list of JSON or of Python."""
+    kind = text[:1] + text[-1:]
+    if kind in ("[]", "()", "{}"):
+        items = _python_items(text[1:-1])
+        # What else stands in such brackets is a name like others.
+        if items is not None and (kind == "[]" or "'" in text or '"' in text):
+            return items
+    if text[:1] != "[":
+        return [name for name in text.split(separator) if name.strip()]
     try:
-        value = parse_json(text, where)
+        found = parse_json(text, where)
     except UserError as error:
         raise UserError(f"{where}: the labels are no list of JSON or Python: {text:.60}") from error
-    return value if isinstance(value, list) else [value]
+    return found if isinstance(found, list) else [found]
+
+
+def _python_items(text: str) -> list[Any] | None:
+    """Returns the texts and integers that Python or numpy has printed; None: it is something else."""
+    values, position = [], 0
+    while text[position:].strip():
+        found = _PYTHON_ITEM.match(text, position)
+        if found is None:
+            return None
+        values.append(ast.literal_eval(found[1]))
+        position = found.end()
+    return values
 
 
 def _mark(value: Any, column: str, where: str) -> bool:
