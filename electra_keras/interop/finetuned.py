@@ -11,7 +11,7 @@ from electra_keras.tasks.adaptation import load_merged
 from electra_keras.tasks.interface import Task
 from electra_keras.tasks.registry import family_of_settings
 from electra_keras.training import checkpoints, run_directory
-from electra_keras.training.arrays import list_arrays
+from electra_keras.training.arrays import by_path, list_arrays
 
 
 def is_finetuned(model_dir: Path) -> bool:
@@ -44,7 +44,7 @@ def read(model_dir: Path, which: str = "best", encoder_only: bool = False) -> Mo
         task = _read_task(model_dir)
         variables += task.make_head(config.discriminator).weights
     load_merged(variables, model_dir, checkpoint)
-    arrays = {variable.path: variable.numpy() for variable in variables}
+    arrays = {path: variable.numpy() for path, variable in by_path(variables).items()}
     stored = list_arrays(checkpoint, "weights")
     left = sorted(path for path in stored if path not in arrays and not is_lora(path))
     notes = [f"left behind: {', '.join(left)}"] if left else []

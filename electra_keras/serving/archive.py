@@ -170,7 +170,7 @@ def warmup_requests(servable: Servable) -> list[tuple[str, dict]]:
 
 def _variables(layers: list[keras.layers.Layer]) -> list[tf.Variable]:
     """Returns the TensorFlow variables of layers, each once."""
-    found = {v.path: v.value for layer in layers for v in layer.variables}
+    found = {id(v): v.value for layer in layers for v in layer.variables}
     return list(found.values())
 
 

@@ -1,13 +1,16 @@
 """An encoder and a task's head, trained together: the keras.Model of fine-tuning."""
 
+import collections
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common import global_state
 
 from electra_keras.config import ElectraConfig
 from electra_keras.console import UsageError
@@ -31,8 +34,9 @@ _SHORTEST_BUCKET = 16
 class Head(Protocol):
     """What a task puts on the encoder: a built Keras layer named "task_head".
 
-    Its layers need names, by which their weights are stored. For `model.save("x.keras")` it needs
-    `get_config`, and `keras.saving.register_keras_serializable`.
+    Weights are stored by their paths: no two may have the same, so a weight needs a name where a layer
+    has several. For `model.save("x.keras")` it needs `get_config`, and to be registered by
+    `keras.saving.register_keras_serializable`.
     """
 
     def __call__(self, hidden: tf.Tensor, batch: Batch) -> Outputs:
@@ -109,7 +113,8 @@ class FineTuner(StepModel):
         )
         self.encoder.build()
         self.adaptation.freeze(self.encoder)
-        self.head = make_head(config.discriminator)
+        with _numbered_anew():
+            self.head = make_head(config.discriminator)
         self.report_sums = ReportSums(self.report_size, self.summarize_tensor)
         self.use_xla = False
         self.built = True
@@ -136,7 +141,8 @@ class FineTuner(StepModel):
         values = dict(config)
         model = ElectraConfig.from_json(json.dumps(values.pop("config")))
         adaptation = Adaptation(**values.pop("adaptation"))
-        values = keras.saving.deserialize_keras_object(values)
+        with _numbered_anew():
+            values = keras.saving.deserialize_keras_object(values)
         head = values.pop("head")
         return cls(model, lambda encoder: head, adaptation=adaptation, **values)
 
@@ -230,6 +236,21 @@ class FineTuner(StepModel):
     def describe(self, metrics: Mapping[str, float]) -> str:
         """Returns the metrics of a log line."""
         return f"loss {metrics['loss']:.4f}"
+
+
+@contextlib.contextmanager
+def _numbered_anew() -> Iterator[None]:
+    """Names layers without a name, "dense", "dense_1", as in a process that has made no other.
+
+    Weights are stored by the paths that follow from it, and a head has to have the same ones wherever it
+    is made. Keras can only forget all numbers, which would give later layers names that exist.
+    """
+    before = global_state.get_global_attribute("object_name_uids")
+    global_state.set_global_attribute("object_name_uids", collections.defaultdict(int))
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("object_name_uids", before)
 
 
 def _report(batch: Batch, loss: tf.Tensor) -> tf.Tensor:

@@ -74,7 +74,7 @@ class Task(Protocol):
         """
 
     def make_head(self, encoder: EncoderConfig) -> Head:
-        """Returns the head for an encoder, built."""
+        """Returns the head for an encoder, built; the paths of its weights must differ (see `Head`)."""
 
     def evaluate(
         self, outputs: Outputs, features: Features, examples: Sequence[Any]

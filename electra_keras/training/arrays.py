@@ -1,5 +1,6 @@
 """The arrays of a checkpoint by the path of their variable, without a model."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,22 @@ import tensorflow as tf
 
 from electra_keras.console import UserError, reason
 from electra_keras.tensor_bundle import glob_safe
+
+
+def by_path(variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
+    """Returns variables by their paths, under which they are stored.
+
+    Raises:
+        UserError: two have one path, so that one of them would be lost.
+    """
+    found = {}
+    for variable in variables:
+        if found.setdefault(variable.path, variable) is not variable:
+            raise UserError(
+                f"two variables have the path {variable.path!r}, and only one could be saved: name the "
+                "layers of the model, and the weights of each, so that all paths differ"
+            )
+    return found
 
 
 def write_arrays(checkpoint: Path, part: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -28,9 +45,11 @@ def list_arrays(checkpoint: Path, part: str) -> dict[str, str]:
             keys = [name for name, _ in tf.train.list_variables(prefix)]
     except Exception as error:  # TensorFlow turns bad files into many types
         raise UserError(f"checkpoint {checkpoint} cannot be read ({reason(error)})") from error
-    # TensorFlow writes "/" in a name as ".S".
+    # TensorFlow writes "/" in a name as ".S", and "." as "..".
     return {
-        key.split("/")[1].replace(".S", "/"): key for key in keys if key.startswith("variables/")
+        re.sub(r"\.(.)", lambda escaped: "/" if escaped[1] == "S" else ".", key.split("/")[1]): key
+        for key in keys
+        if key.startswith("variables/")
     }
 
 
@@ -60,9 +79,9 @@ def assign_arrays(
         checkpoint: where they were read, for errors.
 
     Raises:
-        UserError: one is missing, or has another shape.
+        UserError: one is missing, or has another shape, or two have one path.
     """
-    for variable in variables:
+    for variable in by_path(variables).values():
         array = arrays.get(variable.path)
         if array is None:
             raise UserError(f"{checkpoint} holds no {variable.path}")

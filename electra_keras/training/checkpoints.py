@@ -25,7 +25,7 @@ from electra_keras.files import sync_directory
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
 from electra_keras.tensor_bundle import glob_safe
 from electra_keras.text.vocabulary import Vocabulary
-from electra_keras.training.arrays import list_arrays
+from electra_keras.training.arrays import by_path, list_arrays
 from electra_keras.training.manifest import MANIFEST, STATE_VERSION, damage, read_state, seal
 
 _STEP = re.compile(r"step-(\d{8,})$")
@@ -45,8 +45,12 @@ def _by_path(variables: Sequence[keras.Variable]) -> tf.train.Checkpoint:
 
     Not of the model as an object: its metric variables are per replica, and reading them would need
     every worker; and the optimizer's tracks the weights a second time.
+
+    Raises:
+        UserError: two have one path.
     """
-    return tf.train.Checkpoint(variables={variable.path: variable.value for variable in variables})
+    stored = {path: variable.value for path, variable in by_path(variables).items()}
+    return tf.train.Checkpoint(variables=stored)
 
 
 def checkpoint_steps(model_dir: Path) -> dict[int, Path]:
