@@ -24,6 +24,7 @@ LAYERS = {
     "interop": 5,
     "tasks": 5,
     "serving": 6,
+    "models": 6,
 }
 MAINS = 9
 MODULES = sorted((REPOSITORY / "electra_keras").rglob("*.py"))

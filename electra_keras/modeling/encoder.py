@@ -35,6 +35,8 @@ class Encoder(ConfiguredLayer):
     Example:
         encoder = Encoder(config)
         hidden = encoder(input_ids, input_mask, segment_ids)  # [batch, length, hidden]
+
+    `electra_keras.models.load_encoder` makes one of a model directory, with its weights.
     """
 
     def __init__(

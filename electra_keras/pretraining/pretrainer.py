@@ -63,6 +63,8 @@ class ElectraPretrainer(StepModel):
         model.compile(optimizer=ElectraOptimizer(learning_rate=5e-4))
         model.fit(dataset, steps_per_epoch=100)
         model.save("electra.keras")
+
+    `electra_keras.models.load_pretrainer` makes one of a model directory.
     """
 
     input_shapes = dict.fromkeys(("input_ids", "input_mask", "segment_ids"), (None, None))

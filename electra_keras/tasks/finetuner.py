@@ -56,6 +56,8 @@ class FineTuner(StepModel):
     A batch is computed at the shortest of the lengths 16, 32, 64, ... max_seq_length that holds its
     longest example: padding changes nothing but the time.
 
+    `electra_keras.models.load_finetuned` makes one of a run directory.
+
     Args:
         config: of the model directory; its discriminator is used.
         make_head: builds the task's head from the encoder's configuration.

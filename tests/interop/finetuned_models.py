@@ -67,7 +67,7 @@ def write_ours(directory, task, adaptation=None, text=None):
     checkpoint = directory / "checkpoints" / "step-00000003"
     checkpoint.mkdir(parents=True)
     write_arrays(checkpoint, "weights", arrays)
-    (checkpoint / "state.json").write_text(json.dumps({"step": 3, "best": None}))
+    (checkpoint / "state.json").write_text(json.dumps({"step": 3, "best": None, "converted": True}))
     (directory / "config.json").write_text(config.to_json())
     (directory / "task.json").write_text(text or task.to_json())
     if adaptation is not None:
