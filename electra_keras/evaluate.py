@@ -25,6 +25,7 @@ from electra_keras.data.records import find_records
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
 from electra_keras.tasks import registry, running
 from electra_keras.tasks.data.rows import extension_of
+from electra_keras.tasks.interface import scores_of
 from electra_keras.training import checkpoints, distribution, report, run_directory
 from electra_keras.training.evaluation import Evaluator
 
@@ -93,7 +94,7 @@ def evaluate_finetuned(model_dir: Path) -> int:
     if _JSON.value:
         print_json(metrics)
     else:
-        print(f"{task.name}: {len(examples)} examples")
+        print(f"{task.name}: {len(examples)} examples{scores_of(task)}")
         for name, value in metrics.items():
             print(f"  {name:<20}{value if isinstance(value, int) else f'{value:.4f}'}")
     return 0

@@ -26,7 +26,7 @@ from electra_keras.tasks import registry, running
 from electra_keras.tasks.classification import ClassificationTask
 from electra_keras.tasks.features import FeatureFeed
 from electra_keras.tasks.finetuner import FineTuner, LayerwiseRate
-from electra_keras.tasks.interface import Task
+from electra_keras.tasks.interface import Task, scores_of
 from electra_keras.tasks.trials import (
     SUMMARY_FILE,
     Outcome,
@@ -61,7 +61,7 @@ def main() -> int:
         return run_trials(task_options, adaptation_options, options)
     exit_code, _, outcome = fine_tune(task_options, adaptation_options, options)
     if outcome is not None:
-        report(outcome)
+        report(outcome, registry.find_family(task_options.task))
     return exit_code
 
 
@@ -245,7 +245,8 @@ def run_trials(
             [sys.executable, "-m", "electra_keras.finetune", *sys.argv[1:], *again],
         )
     write_whole(model_dir / SUMMARY_FILE, json.dumps(summarize(outcomes), indent=2) + "\n")
-    print(f"{outcomes[0].task}: best dev metrics of {len(outcomes)} trials")
+    unit = scores_of(registry.find_family(task_options.task))
+    print(f"{outcomes[0].task}: best dev metrics of {len(outcomes)} trials{unit}")
     print(format_table(outcomes, model_dir))
     return 0
 
@@ -310,10 +311,11 @@ def log_run(strategy: tf.distribute.Strategy, model: FineTuner, options: FineTun
     )
 
 
-def report(outcome: Outcome) -> None:
+def report(outcome: Outcome, family: type[Task]) -> None:
     """Prints the best metrics, where there are any, and says if the last model failed."""
     if outcome.best:
-        print(f"{outcome.task}: best dev metrics, step {outcome.best['step']} of {outcome.step}")
+        steps = f"step {outcome.best['step']} of {outcome.step}"
+        print(f"{outcome.task}: best dev metrics, {steps}{scores_of(family)}")
         for name, value in outcome.best.items():
             if name != "step":
                 value = math.nan if value is None else value

@@ -62,6 +62,7 @@ class ClassificationTask:
     class_weights: tuple[float, ...] = ()
 
     targets: ClassVar = ("labels",)
+    unit: ClassVar = "as fractions: 1 is best"
 
     @property
     def default_epochs(self) -> int:

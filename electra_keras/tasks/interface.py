@@ -35,6 +35,8 @@ class Task(Protocol):
         metrics: keys of what `evaluate` returns; the first chooses the best checkpoint.
         targets: the features, beside the inputs, that the head's loss reads.
         default_epochs: passes over the training examples where none are asked for.
+
+    A class may also have `unit`, how its scores are to be read, such as "in percent".
     """
 
     name: str
@@ -102,6 +104,12 @@ class Task(Protocol):
 
     def describe(self) -> str:
         """Returns a line for the log."""
+
+
+def scores_of(task: Task | type[Task]) -> str:
+    """Returns ", scores in percent" or the like, for what is printed above a task's scores."""
+    unit = getattr(task, "unit", None)
+    return f", scores {unit}" if unit else ""
 
 
 def settings_to_json(family: str, settings: Any) -> str:

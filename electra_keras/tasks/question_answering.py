@@ -65,6 +65,7 @@ class QuestionAnsweringTask:
     null_threshold: float
 
     targets: ClassVar = ("start_positions", "end_positions", "is_impossible")
+    unit: ClassVar = "in percent"
     default_epochs: ClassVar = 2
 
     @property

@@ -64,6 +64,7 @@ class TaggingTask:
     data_scheme: str = "BIO"  # of a task.json of before there was this field, too
 
     targets: ClassVar = ("labels",)
+    unit: ClassVar = "in percent"
     default_epochs: ClassVar = 3
 
     @property

@@ -56,7 +56,7 @@ def finetuned(pretrained, data, tmp_path_factory):
         "electra_keras.finetune", *arguments(pretrained, data, model_dir)
     )
     assert code == 0, stderr
-    assert "accuracy" in stdout
+    assert "accuracy" in stdout and "scores as fractions: 1 is best" in stdout
     return model_dir
 
 

@@ -9,12 +9,14 @@ from electra_keras.console import UsageError, UserError
 from electra_keras.tasks import running
 from electra_keras.tasks.data.columns import read_columns
 from electra_keras.tasks.data.examples import TaggedSentence, TextExample
+from electra_keras.tasks.interface import scores_of
 from electra_keras.tasks.options import InputOptions, TaskOptions
 from electra_keras.tasks.reading import read_texts_to_tag
 from electra_keras.tasks.schemes import write_tags
 from electra_keras.tasks.tagging import TaggingTask
 from electra_keras.text.tokenizer import Tokenizer
 from electra_keras.text.vocabulary import Vocabulary
+from tests.tasks.my_task import LongTexts
 
 VOCABULARY = Vocabulary(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"))
 TOKENIZER = Tokenizer(VOCABULARY)
@@ -130,6 +132,11 @@ def test_plain_labels(tmp_path):
     outputs = guesses(task, features)
     assert not task.failed(outputs, features, examples)
     assert task.failed(np.ones_like(outputs), features, examples)
+
+
+def test_the_unit_of_scores_is_shown():
+    assert scores_of(TaggingTask) == ", scores in percent"
+    assert scores_of(LongTexts) == ""  # of a task of one's own nothing is known
 
 
 def test_one_plain_label_is_too_few(tmp_path):
