@@ -71,6 +71,11 @@ def read(path: str | os.PathLike[str]) -> list[str]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
+    return parse(text)
+
+
+def parse(text: str) -> list[str]:
+    """Returns the flags of a flagfile's text as arguments."""
     lines = (line.strip() for line in text.split("\n"))
     return [_unquoted(line) for line in lines if line and not line.startswith(("#", "//"))]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from absl import logging
 
+from electra_keras import flagfiles
 from electra_keras.config import ElectraConfig
 from electra_keras.console import UsageError, UserError, reason
 from electra_keras.files import write_whole
@@ -150,7 +151,7 @@ def _check_flags(
 
 def read_flags(flagfile: str) -> dict[str, str]:
     """Returns the values, as texts, of the flags of a flagfile's text."""
-    lines = (line.partition("=") for line in flagfile.splitlines() if line.startswith("--"))
+    lines = (line.partition("=") for line in flagfiles.parse(flagfile) if line.startswith("--"))
     return {name.removeprefix("--"): value for name, _, value in lines}
 
 
