@@ -5,11 +5,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from absl import logging
-
 from electra_keras.console import UserError
 from electra_keras.tasks.data.examples import TaggedSentence, warn_of_unknown_labels
-from electra_keras.tasks.data.files import read_lines
+from electra_keras.tasks.data.files import read_lines, warn_once
 from electra_keras.tasks.metrics.tagging import convert_tags
 from electra_keras.tasks.schemes import PLAIN, find_scheme, read_tags
 
@@ -128,10 +126,10 @@ def _read_rows(path: str, word_column: int, tag_column: int | None) -> Iterator[
         rows.append(_Row(number, fields[0], word, tag))
     yield from _sentence(rows)  # the last one may lack its blank line
     if comments:
-        logging.info(
-            "%s: %d lines that begin with # are taken for comments, the first is line %d",
-            path, len(comments), comments[0],
-        )  # fmt: skip
+        warn_once(
+            f"{path}: {len(comments)} lines that begin with # are taken for comments, the first is "
+            f"line {comments[0]}"
+        )
 
 
 def _fields(line: str) -> tuple[bool, list[str]]:
