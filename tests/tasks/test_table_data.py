@@ -189,6 +189,7 @@ NUMBERS = TableFormat(("text",), "label", regression=True)
         ("x.tsv", "text\tlabel\n", LABELLED, r"x\.tsv holds no examples"),
         ("x.tsv", "", LABELLED, r"x\.tsv holds no examples"),
         ("x.tsv", "text\tlabel\na\tx\n", NUMBERS, r'line 2: the label should be a number, not "x"'),
+        ("x.tsv", "text\tlabel\na\t2,5\n", NUMBERS, r'not "2,5"; decimals have a point'),
         ("x.tsv", "text\tlabel\na\tinf\n", NUMBERS, r"line 2: the label should be a number"),
         (
             "x.tsv",

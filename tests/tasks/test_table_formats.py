@@ -113,7 +113,16 @@ def test_quotes_of_a_spreadsheets_tsv(tmp_path, caplog):
     path = write(tmp_path, "x.tsv", content)
     with caplog.at_level("WARNING"):
         assert rows(read_table(path, LABELLED))[0][1] == '"good, fast"'
-    assert "1 labels stand in quotes" in caplog.text and "--quoted" in caplog.text
+    assert "2 texts and labels stand in quotes" in caplog.text and "--quoted" in caplog.text
+    caplog.clear()
+    with caplog.at_level("WARNING"):  # a quotation is none
+        read_table(
+            write(tmp_path, "y.tsv", 'text\tlabel\n"Yes," she said. "No."\tx\n"A"\ty\n'), LABELLED
+        )
+        read_table(
+            write(tmp_path, "y.jsonl", json.dumps({"text": '"a ""b"""', "label": 1})), LABELLED
+        )
+    assert not caplog.text
     options = TaskOptions(task="classification", train_file=path, quoted=True)
     assert rows(read_texts(options, "train")) == [
         ('He said "yes", and.', "good, fast"),

@@ -16,11 +16,12 @@ from typing import Any
 from electra_keras.console import UserError
 from electra_keras.tasks.data.examples import TextExample, count_labels, warn_of_unknown_labels
 from electra_keras.tasks.data.files import parse_json, warn_once
-from electra_keras.tasks.data.rows import TableFormat, read_rows
+from electra_keras.tasks.data.rows import TableFormat, extension_of, read_rows
 
 # An element of a list as Python prints it, and what parts it from the next one: numpy's have no comma.
 _PYTHON_ITEM = re.compile(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+)\s*(,|(?=['"\d-])|$)""")
 _ID = re.compile(r"-1|[0-9]+")  # of a label, as `datasets` has it
+_DOUBLED = re.compile(r'"[^"]*(?:""[^"]*)+"')
 _MARKS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
@@ -66,8 +67,7 @@ def read_table(
             if table.no_label and label == table.no_label:
                 left_out += 1
                 continue
-            if isinstance(label, str) and len(label) > 1 and label[0] == label[-1] == '"':
-                quoted.append(label)
+        quoted += [field for field in (*texts, label) if _is_quoted(field, field is label)]
         if labels is not None:
             names = label if isinstance(label, tuple) else (label,)
             strange = [name for name in names if name not in labels]
@@ -93,10 +93,10 @@ def read_table(
             f"{path}: {labels_found['-1']} rows have the label -1, as `datasets` writes it where there "
             "is none; if it says that here, --no_label=-1 leaves them out"
         )
-    if quoted:
+    if quoted and (table.extension or extension_of(path)) == ".tsv":
         warn_once(
-            f"{path}: {len(quoted)} labels stand in quotes, which are part of them, as {quoted[0]}; "
-            "--quoted if a spreadsheet wrote them"
+            f"{path}: {len(quoted)} texts and labels stand in quotes, which are read as part of them; "
+            f"--quoted if a spreadsheet wrote them. The first is {quoted[0]:.60}"
         )
     if not examples:
         raise UserError(f"{path} holds no examples")
@@ -115,6 +115,13 @@ def read_table(
 
 
 # --- Values --------------------------------------------------------------------------------------
+
+
+def _is_quoted(field: Any, is_label: bool) -> bool:
+    """Whether a field looks as a spreadsheet writes it: a label in quotes, a text that doubles its."""
+    if not isinstance(field, str) or field[:1] != '"':
+        return False
+    return bool(_DOUBLED.fullmatch(field)) or (is_label and len(field) > 1 and field[-1] == '"')
 
 
 def _text(value: Any, column: str, where: str) -> str:
@@ -190,5 +197,6 @@ def _number(value: Any, where: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise UserError(f"{where}: the label should be a number, not {json.dumps(value):.60}")
+        hint = "; decimals have a point" if "," in str(value) else ""
+        raise UserError(f"{where}: the label should be a number, not {json.dumps(value):.60}{hint}")
     return number
