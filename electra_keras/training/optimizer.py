@@ -16,6 +16,9 @@ _NOT_DECAYED = ("layer_norm", "bias")
 # Nor does LAMB scale its update, nor that of a matrix that starts at 0: |variable| would keep it there.
 _NOT_SCALED = (*_NOT_DECAYED, "lora_up")
 
+# Gradients travel in pieces of about so many bytes: by default all are copied into one, which waits for
+# the last of them.
+_COMMUNICATION = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=32 << 20)
 
 MOMENTS = ("first_moment", "second_moment")
 
@@ -66,6 +69,8 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
             optimizer needs registered functions, or objects, here and in `first_step`.
         first_step: of a variable's path, the step from which on it is updated; until then it is as
             if it were not there, in the norm too, and its bias correction begins then. None: 0.
+        jit_compile: have XLA compile clipping and update, so that a GPU starts few kernels in place of
+            five or more a variable. None: where there is a GPU.
 
     Attributes:
         gradient_norm: float32 variable, the last step's global norm before clipping.
@@ -84,6 +89,7 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         dynamic_loss_scale: bool | None = None,
         rate_factor: Callable[[str], float] | None = None,
         first_step: Callable[[str], int] | None = None,
+        jit_compile: bool | None = None,
     ) -> None:
         super().__init__(learning_rate=learning_rate, name="electra_optimizer")
         if algorithm not in ("adam", "adamw", "lamb"):
@@ -97,6 +103,7 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         self.dynamic_loss_scale = dynamic_loss_scale
         self.rate_factor = rate_factor or _unchanged_rate
         self.first_step = first_step or _from_the_start
+        self.jit_compile = jit_compile
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments as JSON values."""
@@ -114,6 +121,7 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
             "weight_decay": self.decay_rate,
             "max_grad_norm": self.max_grad_norm,
             "dynamic_loss_scale": self.dynamic_loss_scale,
+            "jit_compile": self.jit_compile,
         } | {name: keras.saving.serialize_keras_object(value) for name, value in callables.items()}
 
     @classmethod
@@ -166,6 +174,7 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
             dynamic_loss_scale=options.precision == "mixed_float16",
             rate_factor=rate_factor,
             first_step=first_step,
+            jit_compile=False if options.jit_compile == "off" else None,
         )
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
@@ -218,23 +227,17 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         self, grads: list[tf.Tensor], trainable_variables: list[keras.Variable]
     ) -> None:
         context = tf.distribute.get_replica_context()
-        grads = context.all_reduce(tf.distribute.ReduceOp.SUM, grads)
-        if self.dynamic_loss_scale:
-            grads = [gradient / self.loss_scale for gradient in grads]
+        grads = context.all_reduce(tf.distribute.ReduceOp.SUM, grads, options=_COMMUNICATION)
         first_steps = [self.first_step(variable.path) for variable in trainable_variables]
-        grads = [
-            tf.where(self.iterations >= first, gradient, 0.0) if first else gradient
-            for gradient, first in zip(grads, first_steps, strict=True)
-        ]
-        norm = tf.linalg.global_norm(grads)
+        begun = {first: self.iterations >= first for first in set(first_steps) if first}
+        loss_scale = tf.convert_to_tensor(self.loss_scale)
+        grads, norm = self._compiled(self._clip)(
+            grads, loss_scale, [begun.get(f) for f in first_steps]
+        )
         finite = tf.math.is_finite(norm)
         self.gradient_norm.assign(norm)
         if self.dynamic_loss_scale:
             self._update_loss_scale(finite)
-        clip = 1.0 if self.max_grad_norm is None else self.max_grad_norm / norm
-        clip = tf.where(finite, tf.minimum(1.0, clip), 0.0)
-        # multiply_no_nan gives 0 for 0 * NaN.
-        grads = [tf.math.multiply_no_nan(gradient, clip) for gradient in grads]
 
         def choose(value: Any, otherwise: float) -> tf.Tensor:
             return tf.where(finite, tf.cast(value, tf.float32), otherwise)
@@ -262,30 +265,74 @@ class ElectraOptimizer(keras.optimizers.Optimizer):
         scaled = [self.is_scaled(variable) for variable in trainable_variables]
         factors = [self.rate_factor(variable.path) for variable in trainable_variables]
 
-        def update_all(
+        firsts = [self.first_moments[slot].value for slot in slots]
+        seconds = [self.second_moments[slot].value for slot in slots]
+
+        def update_on_device(
+            _: tf.Variable,
+            variables: list[tf.Variable],
+            firsts: list[tf.Variable],
+            seconds: list[tf.Variable],
+            grads: list[tf.Tensor],
+            scalars: dict[int, dict[str, tf.Tensor]],
+        ) -> None:
+            def update(grads: list[tf.Tensor], scalars: dict[int, dict[str, tf.Tensor]]) -> None:
+                for i, first in enumerate(first_steps):
+                    self._update_variable(
+                        variables[i],
+                        grads[i],
+                        firsts[i],
+                        seconds[i],
+                        scalars[first],
+                        self.decay_rate if decayed[i] else 0.0,
+                        scaled[i],
+                        factors[i],
+                    )
+
+            self._compiled(update)(grads, scalars)
+
+        def update_everywhere(
             strategy: tf.distribute.Strategy,
             grads: list[tf.Tensor],
             scalars: dict[int, dict[str, tf.Tensor]],
         ) -> None:
-            for variable, gradient, slot, decay, scale, factor, first in zip(
-                variables, grads, slots, decayed, scaled, factors, first_steps, strict=True
-            ):
-                strategy.extended.update(
-                    variable,
-                    self._update_variable,
-                    args=(
-                        gradient,
-                        self.first_moments[slot].value,
-                        self.second_moments[slot].value,
-                        scalars[first],
-                        self.decay_rate if decay else 0.0,
-                        scale,
-                        factor,
-                    ),
-                    group=False,
-                )
+            strategy.extended.update(
+                variables[0],
+                update_on_device,
+                args=(variables, firsts, seconds, grads, scalars),
+                group=False,
+            )
 
-        context.merge_call(update_all, args=(grads, scalars))
+        context.merge_call(update_everywhere, args=(grads, scalars))
+
+    def _compiled(self, function: Callable) -> Callable:
+        """Returns the function, compiled by XLA where that is wanted."""
+        on_gpu = bool(tf.config.get_visible_devices("GPU"))
+        if not (on_gpu if self.jit_compile is None else self.jit_compile):
+            return function
+        return tf.function(function, jit_compile=True, autograph=False)
+
+    def _clip(
+        self, grads: list[tf.Tensor], loss_scale: tf.Tensor, begun: list[tf.Tensor | None]
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Returns the gradients clipped by their global norm, and the norm.
+
+        Args:
+            grads: summed over the replicas, of the scaled loss.
+            loss_scale: a scalar.
+            begun: whether each variable is trained yet; None: it is from the start.
+        """
+        if self.dynamic_loss_scale:
+            grads = [gradient / loss_scale for gradient in grads]
+        grads = [
+            gradient if is_trained is None else tf.where(is_trained, gradient, 0.0)
+            for gradient, is_trained in zip(grads, begun, strict=True)
+        ]
+        norm = tf.linalg.global_norm(grads)
+        clip = 1.0 if self.max_grad_norm is None else self.max_grad_norm / norm
+        clip = tf.where(tf.math.is_finite(norm), tf.minimum(1.0, clip), 0.0)
+        # multiply_no_nan gives 0 for 0 * NaN.
+        return [tf.math.multiply_no_nan(gradient, clip) for gradient in grads], norm
 
     def _update_loss_scale(self, finite: tf.Tensor) -> None:
         good_steps = tf.where(finite, self.good_steps + 1.0, 0.0)

@@ -45,12 +45,13 @@ def reference(values, gradients, algorithm, steps, rate=0.01, decay=0.1, clip=1.
     return values
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("algorithm", ["adam", "adamw", "lamb"])
-def test_update(algorithm):
+def test_update(algorithm, jit_compile):
     ours = variables()
     gradients = [np.random.default_rng(1).normal(size=v.shape) for v in ours]
     expected = reference([v.numpy() for v in ours], gradients, algorithm, steps=3)
-    optimizer = ElectraOptimizer(0.01, algorithm, weight_decay=0.1)
+    optimizer = ElectraOptimizer(0.01, algorithm, weight_decay=0.1, jit_compile=jit_compile)
     optimizer.build(ours)
     for step in range(1, 4):
         optimizer.apply([tf.constant(g * step, tf.float32) for g in gradients], ours)
@@ -88,10 +89,11 @@ def test_what_is_decayed():
     assert {path.rsplit("/", 1)[1] for path in excluded} == {"gamma", "beta", "bias", "output_bias"}
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_step_that_is_not_finite_changes_nothing(bad):
+def test_a_step_that_is_not_finite_changes_nothing(bad, jit_compile):
     ours = variables()
-    optimizer = ElectraOptimizer(0.01)
+    optimizer = ElectraOptimizer(0.01, jit_compile=jit_compile)
     optimizer.build(ours)
     good = [tf.ones([4, 3]), tf.ones([3])]
     optimizer.apply(good, ours)
