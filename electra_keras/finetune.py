@@ -82,7 +82,7 @@ def fine_tune(
     if options.logical_cpus > 1:
         distribution.split_cpu(options.logical_cpus)
     strategy = distribution.make_strategy(options.strategy, options.tpu)
-    keras.config.set_dtype_policy(options.precision)
+    distribution.set_precision(options)
     keras.utils.set_random_seed(options.seed)
 
     config = read_encoder(init_from, options)

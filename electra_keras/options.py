@@ -242,6 +242,11 @@ class RunOptions:
     precision: str = option(
         "float32", "Precision of the computation.", ("float32", "mixed_bfloat16", "mixed_float16")
     )
+    allow_tf32: bool = option(
+        True,
+        "On GPUs since Ampere float32 matrix products have 10 bits of precision (TF32), TensorFlow's "
+        "default; --noallow_tf32: all 23.",
+    )
     jit_compile: str = option(
         "auto", "XLA around forward and backward pass; auto: on.", ("auto", "on", "off")
     )

@@ -48,7 +48,7 @@ def main() -> int:
         distribution.split_cpu(options.logical_cpus)
     strategy = distribution.make_strategy(options.strategy, options.tpu)
     distribution.check_batches(options, strategy.num_replicas_in_sync)
-    keras.config.set_dtype_policy(options.precision)
+    distribution.set_precision(options)
     keras.utils.set_random_seed(options.seed)
 
     train_records, validation_records = find_splits(data_options)

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 
+import keras
 import tensorflow as tf
 from absl import logging
 
@@ -175,6 +176,12 @@ def with_static_shape(batch: dict[str, tf.Tensor], rows: int) -> dict[str, tf.Te
     return {
         name: tf.ensure_shape(values, [rows, *values.shape[1:]]) for name, values in batch.items()
     }
+
+
+def set_precision(options: RunOptions) -> None:
+    """Sets what the whole process computes in."""
+    keras.config.set_dtype_policy(options.precision)
+    tf.config.experimental.enable_tensor_float_32_execution(options.allow_tf32)
 
 
 def check_batches(options: RunOptions, replicas: int) -> None:
