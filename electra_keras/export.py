@@ -7,7 +7,7 @@ from pathlib import Path
 
 from absl import flags
 
-from electra_keras.console import UsageError, UserError, run_main
+from electra_keras.console import OVERRIDES, UsageError, UserError, run_main
 
 # isort: split
 # After electra_keras.console, which sets TensorFlow's log level.
@@ -44,6 +44,7 @@ _QUANTIZE = flags.DEFINE_enum(
     ["none", "int8"],
     "Store large weights in int8, one scale per output channel.",
 )
+OVERRIDES.update(quantize={"precision"}, precision={"quantize"})
 _TOP_K = flags.DEFINE_integer("top_k", 5, "Tokens that fill_mask names.", lower_bound=1)
 _SAMPLES = flags.DEFINE_string(
     "sample_file",

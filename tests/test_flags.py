@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from electra_keras import flagfiles
-from tests.runs import REPOSITORY, run
+from tests.runs import REPOSITORY, error_of, run
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,16 @@ def test_flags_behind_a_flagfile_override_it(tmp_path, parse, options, first, th
     if "data_dir" not in then and "class_weights" not in first:
         assert parse(*first.split(), *then.split())["code"] == 2
         assert parse(write(tmp_path / "c.cfg", *first.split(), *then.split()))["code"] == 2
+
+
+def test_flags_of_a_command_itself(tmp_path):
+    """Of export; it ends at what is missing."""
+    flagfile = write(tmp_path / "a.cfg", "--precision=mixed_bfloat16", "--model_dir=m")
+    export = ("electra_keras.export", flagfile, f"--export_dir={tmp_path}", "--quantize=int8")
+    code, line = error_of(*export)
+    assert code != 2 and "leave --precision out" not in line
+    code, line = error_of(*export, "--precision=mixed_bfloat16")
+    assert code == 2 and "leave --precision out" in line
 
 
 def test_what_does_not_contradict_stays(tmp_path, options):

@@ -11,6 +11,7 @@ REST needs nothing but Python, and this file nothing else of the library, so it 
 import argparse
 import base64
 import importlib.util
+import io
 import json
 import os
 import sys
@@ -193,6 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("text", nargs="*", help="default: the lines of the standard input")
     options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # whatever the locale
     # As bytes: Python's str would make three of one that is not UTF-8.
     texts = _arguments(options.text) or sys.stdin.buffer.read().splitlines()
     inputs = {"text": texts}

@@ -1,5 +1,6 @@
 """The client, against the stand-in for TF Serving (stand_in.py: no TF Serving binary is to be had)."""
 
+import io
 import json
 import os
 import subprocess
@@ -119,6 +120,15 @@ def test_command_line(url, capsys):
         with pytest.raises(SystemExit) as stopped:
             client.main(bad)
         assert stopped.value.code == 2
+
+
+def test_answers_are_utf8_whatever_the_locale(monkeypatch):
+    monkeypatch.setattr(Client, "predict", lambda *_, **__: {"words": [["\u65e5", "\ud800"]]})
+    output = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", output)
+    assert client.main(["a"]) == 0
+    output.flush()
+    assert json.loads(output.buffer.getvalue().decode()) == {"words": ["\u65e5", "\ud800"]}
 
 
 def test_the_command_sends_bytes_as_they_are(url):
