@@ -1,6 +1,6 @@
 """What Keras asks of the models beside their step: compile, fit, evaluate, save and export."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import keras
@@ -112,6 +112,17 @@ class StepModel(keras.Model):
         self.use_xla = jit_compile in ("auto", "on", True)
         # Keras would do so after the first backward pass, but the loss scale is one of its variables.
         self.optimizer.build(self.trainable_variables)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what both models have, as JSON values: `frozen`, paths of what is not trained."""
+        frozen = [variable.path for variable in self.weights if not variable.trainable]
+        return super().get_config() | {"frozen": frozen}
+
+    def freeze(self, paths: Collection[str]) -> None:
+        """Marks weights as not trained, by their paths."""
+        for variable in self.weights:
+            if variable.path in paths:
+                variable.trainable = False
 
     def get_compile_config(self) -> dict[str, Any]:
         """Returns what `compile` was told, for saving."""

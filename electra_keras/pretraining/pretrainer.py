@@ -133,10 +133,12 @@ class ElectraPretrainer(StepModel):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: object = None) -> Self:
         """Returns a model, without weights, of what `get_config` returned."""
-        model = ElectraConfig.from_json(json.dumps(config["config"]))
-        return cls(
-            **keras.saving.deserialize_keras_object(config | {"config": None}) | {"config": model}
-        )
+        values = dict(config)
+        sizes = ElectraConfig.from_json(json.dumps(values.pop("config")))
+        frozen = values.pop("frozen")
+        model = cls(sizes, **keras.saving.deserialize_keras_object(values))
+        model.freeze(frozen)
+        return model
 
     def call(self, inputs: Batch, training: bool = False) -> dict[str, tf.Tensor]:
         """Runs the discriminator on text as it is, without dropout.

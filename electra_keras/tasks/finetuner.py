@@ -141,12 +141,14 @@ class FineTuner(StepModel):
     def from_config(cls, config: dict[str, Any], custom_objects: object = None) -> Self:
         """Returns a model, without weights, of what `get_config` returned."""
         values = dict(config)
-        model = ElectraConfig.from_json(json.dumps(values.pop("config")))
-        adaptation = Adaptation(**values.pop("adaptation"))
+        sizes = ElectraConfig.from_json(json.dumps(values.pop("config")))
+        adaptation, frozen = Adaptation(**values.pop("adaptation")), values.pop("frozen")
         with _numbered_anew():
             values = keras.saving.deserialize_keras_object(values)
         head = values.pop("head")
-        return cls(model, lambda encoder: head, adaptation=adaptation, **values)
+        model = cls(sizes, lambda encoder: head, adaptation=adaptation, **values)
+        model.freeze(frozen)
+        return model
 
     def call(self, inputs: Batch, training: bool = False) -> Outputs:
         """Returns the head's outputs, without dropout."""

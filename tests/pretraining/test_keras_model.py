@@ -57,6 +57,18 @@ def test_a_saved_model_goes_on_as_if_it_had_not_stopped(tmp_path):
     assert_same(weights_of(loaded), weights_of(model))
 
 
+def test_what_is_frozen_stays_so(tmp_path):
+    model = make_model()
+    model.discriminator.embeddings.trainable = False
+    model.compile(ElectraOptimizer(1e-3))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    trained = [variable.path for variable in loaded.trainable_variables]
+    assert trained == [variable.path for variable in model.trainable_variables]
+    assert len(trained) == len(model.weights) - 5
+    assert_same(weights_of(loaded), weights_of(model))
+
+
 def test_a_model_is_loaded_in_the_precision_it_had(tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     model = compiled(make_model())
