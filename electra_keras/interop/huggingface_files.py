@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,17 @@ def _shards(index: Path) -> list[Path]:
     return files
 
 
+def _require_new(names: Iterable[str], before: Mapping[str, object], path: Path) -> None:
+    """Checks that no tensor of a file was in those before it.
+
+    Raises:
+        UserError: one was, so that nobody knows which of the two is meant.
+    """
+    for name in names:
+        if name in before:
+            raise UserError(f"{path} holds {name}, which another of the model's files holds too")
+
+
 def _open_safetensors(files: Sequence[Path], where: str) -> Tensors:
     from safetensors import safe_open
 
@@ -55,9 +66,13 @@ def _open_safetensors(files: Sequence[Path], where: str) -> Tensors:
     for path in files:
         try:
             opened = safe_open(path, framework="numpy")
-            for name in opened.keys():  # noqa: SIM118 - not a dict
+            names = list(opened.keys())
+            _require_new(names, readers, path)
+            for name in names:
                 shapes[name] = tuple(opened.get_slice(name).get_shape())
                 readers[name] = lambda opened=opened, name=name: opened.get_tensor(name)
+        except UserError:
+            raise
         except Exception as error:  # SafetensorError, OSError
             raise UserError(f"{path} cannot be read: {reason(error)}") from error
     return Tensors(where, shapes, lambda name: readers[name]())
@@ -89,6 +104,7 @@ def _open_pytorch(files: Sequence[Path], where: str) -> Tensors:
             isinstance(name, str) and isinstance(t, torch.Tensor) for name, t in part.items()
         ):
             raise UserError(f"{path} does not hold tensors by name")
+        _require_new(part, state, path)
         state |= part
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
 

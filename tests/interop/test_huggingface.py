@@ -302,7 +302,11 @@ def split(directory):
 def test_weights_in_several_files(copy):
     files = split(copy)
     assert_same_bits(huggingface.read([copy]).weights, huggingface.read(BOTH[:1]).weights)
-    tensors = load_file(copy / files[1])
+    tensors, others = load_file(copy / files[1]), load_file(copy / files[0])
+    twice = next(iter(others))
+    save_file(tensors | {twice: others[twice] + 1}, copy / files[1])
+    with pytest.raises(UserError, match=rf"holds {twice}, which another of the model's files"):
+        huggingface.read([copy])
     tensors.pop(next(name for name in tensors if "query.bias" in name))
     save_file(tensors, copy / files[1])
     with pytest.raises(UserError, match=rf"^{copy} has no tensor .*query\.bias"):
