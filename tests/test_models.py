@@ -1,8 +1,5 @@
 """From a model directory to a model in one call."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -11,9 +8,9 @@ from electra_keras import models
 from electra_keras.console import UserError
 from electra_keras.interop import model_directory
 from electra_keras.training.optimizer import ElectraOptimizer
+from tests import runs
 from tests.interop.finetuned_models import TASKS, inputs, write_ours
 from tests.interop.models import random_model
-from tests.runs import REPOSITORY
 from tests.tasks.test_adaptation import LORA
 
 
@@ -61,14 +58,7 @@ def test_another_process_loads_a_saved_model(tmp_path):
     model = models.load_pretrainer(tmp_path)
     model.compile(ElectraOptimizer(1e-3))
     model.save(tmp_path / "model.keras")
-    program = (
-        "import sys, keras, electra_keras.models\n"
-        "model = keras.models.load_model(sys.argv[1])\n"
-        "print(sum(float(keras.ops.sum(v * v)) for v in model.weights))"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "model.keras")],
-        cwd=REPOSITORY, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    code, stdout, stderr = runs.run("tests.load_saved", tmp_path / "model.keras")
+    assert code == 0, stderr
     expected = sum(float(keras.ops.sum(v * v)) for v in model.weights)
-    assert float(run.stdout) == pytest.approx(expected, rel=1e-6)
+    assert float(stdout) == pytest.approx(expected, rel=1e-6)

@@ -150,9 +150,14 @@ class StepModel(keras.Model):
         """Returns the batch of what Keras hands to a step; segment ids that are missing are 0.
 
         Raises:
-            ValueError: it is no dictionary, or something else is missing.
+            ValueError: it is not one dictionary, or something else is missing.
         """
-        batch = keras.utils.unpack_x_y_sample_weight(data)[0]
+        batch, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if targets is not None or weights is not None:
+            raise ValueError(
+                "a batch is one dictionary: give the targets by name in it, as labels, in place of y, "
+                "and no sample weights"
+            )
         needed = [name for name in self.input_shapes if name != "segment_ids"]
         missing = [name for name in needed if not isinstance(batch, Mapping) or name not in batch]
         if missing:

@@ -33,6 +33,13 @@ def test_fit_evaluate_and_predict():
     assert nll.mean() == pytest.approx(loss, rel=1e-5)
 
 
+def test_targets_are_part_of_the_batch():
+    batch = {name: value.numpy() for name, value in make_batch().items()}
+    labels = batch.pop("labels")
+    with pytest.raises(ValueError, match="give the targets by name in it"):
+        make_model().fit(batch, labels, batch_size=4, verbose=0)
+
+
 @pytest.mark.parametrize(
     "adaptation",
     [Adaptation(3, 1), Adaptation(lora_rank=2, lora_alpha=4.0)],
