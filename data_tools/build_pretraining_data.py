@@ -29,7 +29,8 @@ from data_tools import part_builder
 from data_tools.output_directory import OutputDirectory
 from data_tools.part_builder import Options, PartBuilder, PartResult, SplitCounts
 from data_tools.shards import check_open_files, choose_num_shards, write_shards
-from data_tools.text_files import Part, find_files, split_files
+from data_tools.text_files import Part, TextCounts, find_files, is_gzip, split_files
+from data_tools.text_formats import check_files
 from electra_keras import __version__
 from electra_keras.console import (
     ProgressLine,
@@ -68,6 +69,9 @@ VALIDATION_FRACTION = flags.DEFINE_float(
 )
 COMPRESSION = flags.DEFINE_enum("compression", "none", ["none", "gzip"], "of the TFRecord files")
 STRICT = flags.DEFINE_bool("strict", False, "stop at the first line that is not UTF-8")
+MAX_BAD_SHARE = flags.DEFINE_float(
+    "max_bad_share", 0.05, "stop if lines that are not UTF-8 are more of the text than this", 0, 1
+)
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace the data set in --output_dir")
 
 # Small enough to keep many workers busy with one file, large enough to not notice the seams.
@@ -147,17 +151,15 @@ class Corpus:
         self.splits = {
             split: SplitCounts(np.zeros(vocab_size, np.int64)) for split in part_builder.SPLITS
         }
-        self.text_bytes = self.text_tokens = self.bad_lines = 0
-        self.first_bad_lines: list[tuple[str, int]] = []
+        self.text = TextCounts()
+        self.text_tokens = 0
 
     def add(self, part: PartResult) -> None:
         """Adds one part."""
         for split, counts in part.splits.items():
             self.splits[split].add(counts)
-        self.text_bytes += part.text_bytes
+        self.text.add(part.text)
         self.text_tokens += part.text_tokens
-        self.bad_lines += part.bad_lines
-        self.first_bad_lines = sorted(self.first_bad_lines + part.first_bad_lines)[:3]
 
     def check(self, validation_fraction: float) -> None:
         """Raises UserError where a split got nothing."""
@@ -199,13 +201,17 @@ def build(output: OutputDirectory, options: Options, files: list[str]) -> tuple[
     parts = split_files(files, _PART_BYTES, options.blank_lines_separate_documents)
     corpus = Corpus(len(vocabulary))
     source_bytes = sum(map(os.path.getsize, files))
+    packed = any(map(is_gzip, files))
     progress = ProgressLine(len(parts), "parts")
     for done, result in enumerate(build_parts(parts, options, directory, WORKERS.value), start=1):
         corpus.add(result)
-        progress.update(done, f"{corpus.text_bytes / 1e6:,.0f} MB of text")
+        # What is read later cannot change the verdict; but how much gzip files hold is not known.
+        if not packed and corpus.text.bad_bytes > MAX_BAD_SHARE.value * source_bytes:
+            corpus.text.check(MAX_BAD_SHARE.value)
+        progress.update(done, f"{corpus.text.bytes / 1e6:,.0f} MB of text")
     progress.clear()
-    for path, line in corpus.first_bad_lines:
-        logging.warning("%s, line %d: not UTF-8; bad bytes were replaced", path, line)
+    corpus.text.check(MAX_BAD_SHARE.value)
+    corpus.text.warn()
     corpus.check(options.validation_fraction)
 
     compression = "" if COMPRESSION.value == "none" else COMPRESSION.value.upper()
@@ -290,11 +296,9 @@ def summarize(metadata: Metadata, corpus: Corpus, seconds: float) -> None:
         lost = corpus.text_tokens - (kept - added)
         print(f"--drop_overflow lost {lost:,} tokens ({lost / corpus.text_tokens:.1%} of the text)")
     print(
-        f"read {corpus.text_bytes / 1e6:,.1f} MB of text in {format_duration(seconds)} "
-        f"({corpus.text_bytes / 1e6 / seconds:.1f} MB/s)"
+        f"read {corpus.text.bytes / 1e6:,.1f} MB of text in {format_duration(seconds)} "
+        f"({corpus.text.bytes / 1e6 / seconds:.1f} MB/s)"
     )
-    if corpus.bad_lines:
-        logging.warning("%d lines were not UTF-8; --strict stops at the first", corpus.bad_lines)
     if unknown_share > _HIGH_UNKNOWN_SHARE:
         logging.warning(
             "%.1f %% of the tokens are [UNK]: is the vocabulary made for this text, and does "
@@ -332,6 +336,7 @@ def main() -> int:
         strict=STRICT.value,
     )
     Vocabulary.load(options.vocab_file)  # an error in it should come before anything is made
+    check_files(files, 1.0 if options.strict else MAX_BAD_SHARE.value)
     check_open_files(WORKERS.value)
     try:
         with OutputDirectory(OUTPUT_DIR.value, OVERWRITE.value) as output:

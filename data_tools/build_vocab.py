@@ -9,26 +9,18 @@ counts, as in its BertWordPieceTokenizer). Two runs over the same text give the 
 the least useful.
 """
 
-import os
 import sys
-from collections import Counter
-from collections.abc import Iterator
 
-# The trainer sums in threads; one thread leaves no room for the order of sums to matter.
-os.environ["RAYON_NUM_THREADS"] = "1"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
-import tokenizers
 from absl import flags, logging
 
-from data_tools.text_files import Part, find_files, read_lines
-from electra_keras.console import ProgressLine, UsageError, UserError, run_main
+from data_tools.text_files import find_files
+from data_tools.text_formats import check_files
+from data_tools.word_counts import WordCounter
+from data_tools.word_pieces import learn_vocabulary
+from electra_keras.console import UsageError, UserError, run_main
 from electra_keras.files import check_writable, is_stdout
-from electra_keras.text.tokenizer import MAX_WORD_CHARACTERS, Tokenizer, is_cjk, is_punctuation
+from electra_keras.text.tokenizer import MAX_WORD_CHARACTERS, Tokenizer
 from electra_keras.text.vocabulary import SPECIAL_TOKENS, Vocabulary
-
-# isort: split
-import tensorflow as tf
 
 INPUT = flags.DEFINE_string("input", None, "text files: glob patterns, comma-separated; .gz too")
 OUTPUT = flags.DEFINE_string("output", None, "the vocabulary file to write")
@@ -44,96 +36,32 @@ MIN_FREQUENCY = flags.DEFINE_integer("min_frequency", 2, "how often a piece must
 LIMIT_ALPHABET = flags.DEFINE_integer(
     "limit_alphabet", 1000, "how many characters, the most frequent, get an entry"
 )
+STRICT = flags.DEFINE_bool("strict", False, "stop at the first line that is not UTF-8")
+MAX_BAD_SHARE = flags.DEFINE_float(
+    "max_bad_share", 0.05, "stop if lines that are not UTF-8 are more of the text than this", 0, 1
+)
 
-_BATCH_BYTES = 1 << 20
-# Words handed to the trainer in one string.
-_REPEATS = 4096
-
-
-def count_words(files: list[str], tokenizer: Tokenizer) -> Counter[str]:
-    """Counts the words of all files, as the tokenizer splits them."""
-    graph = tf.function(
-        tokenizer.basic_tokenize, input_signature=[tf.TensorSpec([None], tf.string)]
-    )
-    counts: Counter[bytes] = Counter()
-    progress = ProgressLine(sum(map(os.path.getsize, files)) / 1e6, "MB")
-    done = 0.0
-    for path in files:
-        batch, size = [], 0
-        for line in read_lines(Part(path)):
-            batch.append(line)
-            size += len(line)
-            if size > _BATCH_BYTES:
-                counts.update(graph(batch).flat_values.numpy().tolist())
-                batch, size = [], 0
-                progress.update(done, path)
-        if batch:
-            counts.update(graph(batch).flat_values.numpy().tolist())
-        done += os.path.getsize(path) / 1e6
-        progress.update(done, path)
-    progress.clear()
-    return Counter({word.decode(): count for word, count in counts.items()})
+_HIGH_LONG_SHARE = 0.01
+_HIGH_MARK_SHARE = 0.01
 
 
-def learn_vocabulary(
-    counts: Counter[str],
-    vocab_size: int,
-    num_unused_tokens: int = 0,
-    min_frequency: int = 2,
-    limit_alphabet: int = 1000,
-) -> Vocabulary:
-    """Learns WordPieces from word counts.
-
-    Args:
-        counts: how often each word occurs.
-        vocab_size: entries to make; there are fewer if the words give no more.
-        num_unused_tokens: how many [unused] entries follow the special tokens.
-        min_frequency: how often a pair must occur to be merged into a piece.
-        limit_alphabet: how many characters get entries. Words with others are left out, as the
-            tokenizer makes [UNK] of them.
-
-    Raises:
-        UsageError: `vocab_size` has no room for the characters.
-    """
-    letters: Counter[str] = Counter()
-    for word, count in counts.items():
-        for char in word:
-            letters[char] += count
-    # By code point where counts are equal, so that the cut is the same in every run.
-    alphabet = sorted(letters, key=lambda char: (-letters[char], char))[:limit_alphabet]
-    # Punctuation and CJK characters are words of their own and continue none.
-    continuing = [f"##{c}" for c in alphabet if not (is_punctuation(c) or is_cjk(c))]
-    unused = [f"[unused{k}]" for k in range(num_unused_tokens)]
-    # What is given here gets its id in this order. Left to the trainer, continuing letters would
-    # be numbered in the order of a hash table, and ties between merges differ from run to run.
-    initial = [*SPECIAL_TOKENS, *unused, *sorted(alphabet), *sorted(continuing)]
-    if len(initial) > vocab_size:
-        raise UsageError(
-            f"--vocab_size={vocab_size} is too small: special tokens and single characters alone "
-            f"make {len(initial)}; raise it or lower --limit_alphabet={limit_alphabet}"
+def warn_of_lost_text(counter: WordCounter, strip_accents: bool) -> None:
+    """Warns of text that the tokenizer makes nothing of."""
+    if counter.long_share > _HIGH_LONG_SHARE:
+        logging.warning(
+            "%.0f %% of the characters stand in words of more than %d characters, which become "
+            "[UNK]: if the text is written without spaces, insert some between its words first",
+            100 * counter.long_share,
+            MAX_WORD_CHARACTERS,
         )
-    trainer = tokenizers.trainers.WordPieceTrainer(
-        vocab_size=vocab_size,
-        min_frequency=min_frequency,
-        special_tokens=initial,
-        continuing_subword_prefix="##",
-        show_progress=False,
-    )
-    model = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
-    model.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    model.train_from_iterator(_repeated(counts, set(alphabet)), trainer)
-    ids = model.get_vocab()
-    return Vocabulary(tuple(sorted(ids, key=ids.__getitem__)))
-
-
-def _repeated(counts: Counter[str], alphabet: set[str]) -> Iterator[str]:
-    """Yields text with every usable word as often as it occurs; the trainer takes no counts."""
-    for word in sorted(counts):
-        if len(word) > MAX_WORD_CHARACTERS or not alphabet.issuperset(word):
-            continue
-        full, left = divmod(counts[word], _REPEATS)
-        for repeats in [_REPEATS] * full + [left]:
-            yield f"{word} " * repeats
+    share, script = counter.foreign_marks()
+    if strip_accents and share > _HIGH_MARK_SHARE:
+        logging.warning(
+            "%.0f %% of the characters are marks, such as vowel signs, which are removed as "
+            "accents are; most are %s. --nostrip_accents keeps them, here and in all later commands",
+            100 * share,
+            script,
+        )
 
 
 def main() -> int:
@@ -146,18 +74,24 @@ def main() -> int:
         raise UsageError("--strip_accents works only with --lower_case, as in the original")
     check_writable(OUTPUT.value)
     files = find_files(INPUT.value)
+    check_files(files, 1.0 if STRICT.value else MAX_BAD_SHARE.value)
     # Only its basic_tokenize is used, which needs no pieces.
     tokenizer = Tokenizer(Vocabulary(SPECIAL_TOKENS), LOWER_CASE.value, strip_accents)
-    counts = count_words(files, tokenizer)
-    if not counts:
+    counter = WordCounter()
+    counter.count_files(files, tokenizer, STRICT.value)
+    counter.text.check(MAX_BAD_SHARE.value)
+    counter.text.warn()
+    if not counter.total:
         raise UserError(f"no words in {INPUT.value}: the text is empty")
-    logging.info("%d words, %d different", counts.total(), len(counts))
+    logging.info("%d words, %d different", counter.total, len(counter.words))
+    warn_of_lost_text(counter, tokenizer.strip_accents)
     vocabulary = learn_vocabulary(
-        counts,
+        counter.words,
         VOCAB_SIZE.value,
         NUM_UNUSED_TOKENS.value,
         MIN_FREQUENCY.value,
         LIMIT_ALPHABET.value,
+        counter.long_letters,
     )
     vocabulary.save(OUTPUT.value)
     if len(vocabulary) < VOCAB_SIZE.value:
@@ -170,8 +104,8 @@ def main() -> int:
             len(vocabulary),
         )
     print(
-        f"{OUTPUT.value}: {len(vocabulary)} entries from {counts.total():,} words "
-        f"({len(counts):,} different), sha256 {vocabulary.sha256[:16]}",
+        f"{OUTPUT.value}: {len(vocabulary)} entries from {counter.total:,} words "
+        f"({len(counter.words):,} different), sha256 {vocabulary.sha256[:16]}",
         file=sys.stderr if is_stdout(OUTPUT.value) else sys.stdout,
     )
     return 0

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from data_tools.example_builder import ExampleBuilder, Segments
-from data_tools.text_files import Part, TextError, is_blank, line_number, read_lines
+from data_tools.text_files import Part, TextCounts, is_blank, read_batches
 from electra_keras.data.examples import serialize_examples
 from electra_keras.text.tokenizer import Tokenizer
 from electra_keras.text.vocabulary import Vocabulary
@@ -20,10 +20,7 @@ import itertools
 import tensorflow as tf
 
 SPLITS = ("train", "validation")
-# Text tokenized in one call: the call's own cost vanishes, and memory stays small.
-_BATCH_BYTES = 1 << 20
 _EXAMPLES_PER_WRITE = 1024
-_REPORTED_BAD_LINES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,18 +67,14 @@ class PartResult:
     Attributes:
         index: the part's number.
         splits: by name.
-        text_bytes: bytes of text read, after decompression.
+        text: what was read.
         text_tokens: tokens of the text, before anything was packed or dropped.
-        bad_lines: how many lines were not UTF-8.
-        first_bad_lines: file and line number of the first of them.
     """
 
     index: int
     splits: dict[str, SplitCounts]
-    text_bytes: int
+    text: TextCounts
     text_tokens: int
-    bad_lines: int
-    first_bad_lines: list[tuple[str, int]]
 
 
 class Stopped(Exception):
@@ -166,7 +159,7 @@ class _PartBuild:
         self.builder, self.index, self.part = builder, index, part
         options = builder.options
         # By name and offset, so that new files in the corpus leave the examples of others alone.
-        self.key = f"{options.seed}:{os.path.basename(part.path)}:{part.start}"
+        self.key = f"{options.seed}:{part.name}:{part.start}"
         rng = random.Random(int.from_bytes(_digest(self.key), "little"))
         self.packer = ExampleBuilder(options.max_seq_length, rng, options.drop_overflow)
         size = len(builder.vocabulary)
@@ -175,39 +168,25 @@ class _PartBuild:
         self.document = 0
         self.in_document = False
         self.split = self._split_of_document()
-        self.bad_lines: list[int] = []
-        self.lines_read = self.text_bytes = self.text_tokens = 0
+        self.text = TextCounts()
+        self.text_tokens = 0
 
     def run(self) -> PartResult:
-        lines: list[bytes] = []
-        size = 0
-        for line in read_lines(self.part):
-            lines.append(line)
-            size += len(line)
-            if size >= _BATCH_BYTES:
-                self._add_batch(lines, size)
-                lines, size = [], 0
-        if lines:
-            self._add_batch(lines, size)
+        for lines in read_batches(self.part, self.text, self.builder.options.strict):
+            self._add_batch(lines)
         self._end_document()
         for split in SPLITS:
             self._write(split)
         return PartResult(
             index=self.index,
             splits=self.counts,
-            text_bytes=self.text_bytes,
+            text=self.text,
             text_tokens=self.text_tokens,
-            bad_lines=len(self.bad_lines),
-            first_bad_lines=[
-                (self.part.path, line_number(self.part, line))
-                for line in self.bad_lines[:_REPORTED_BAD_LINES]
-            ],
         )
 
-    def _add_batch(self, lines: list[bytes], size: int) -> None:
+    def _add_batch(self, lines: list[bytes]) -> None:
         if self.builder.stopped():
             raise Stopped
-        lines = self._valid(lines)
         blank = [is_blank(line) for line in lines]
         texts = [line for line, nothing in zip(lines, blank, strict=True) if not nothing]
         ids = iter(self.builder.tokenize(texts) if texts else [])
@@ -219,33 +198,9 @@ class _PartBuild:
                 self.pending[self.split] += self.packer.add_line(tokens)
             elif self.builder.options.blank_lines_separate_documents:
                 self._end_document()
-        self.lines_read += len(lines)
-        self.text_bytes += size
         for split in SPLITS:
             if len(self.pending[split]) >= _EXAMPLES_PER_WRITE:
                 self._write(split)
-
-    def _valid(self, lines: list[bytes]) -> list[bytes]:
-        """Replaces bytes that are not UTF-8 by U+FFFD, and notes the lines."""
-        try:
-            b"".join(lines).decode("utf-8")
-            return lines
-        except UnicodeDecodeError:
-            pass
-        valid = []
-        for number, line in enumerate(lines, start=self.lines_read):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                if self.builder.options.strict:
-                    raise TextError(
-                        f"{self.part.path}, line {line_number(self.part, number)}: not UTF-8 "
-                        f"({error.reason} at byte {error.start} of the line)"
-                    ) from error
-                self.bad_lines.append(number)
-                line = line.decode("utf-8", "replace").encode("utf-8")
-            valid.append(line)
-        return valid
 
     def _end_document(self) -> None:
         if not self.in_document:

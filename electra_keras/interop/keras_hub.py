@@ -67,7 +67,8 @@ def read(directory: Path) -> ModelWeights:
     except Exception as error:  # from h5py, Keras and keras-hub, of many types
         raise UserError(f"{directory} cannot be read: {_keras_reason(error)}") from error
     with blamed_on(directory):
-        vocabulary = Vocabulary(tuple(tokenizer.get_vocabulary()))
+        # keras-hub strips white space off the tokens that it reads; some are nothing else.
+        vocabulary = Vocabulary.load(str(directory / "assets/tokenizer/vocabulary.txt"))
         encoder = EncoderConfig(
             vocab_size=backbone.vocab_size,
             embedding_size=backbone.embedding_dim,

@@ -22,9 +22,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-import electra_keras.console  # noqa: F401  (sets TensorFlow's log level before it is imported)
+from electra_keras.console import reason  # sets TensorFlow's log level before it is imported
 from electra_keras.text.offsets import SourceCharacters, row_ids
-from electra_keras.text.vocabulary import Vocabulary
+from electra_keras.text.vocabulary import Vocabulary, VocabularyError
 
 # isort: split
 import tensorflow as tf
@@ -265,13 +265,16 @@ class Tokenizer(tf.Module):
         self._piece_lengths = np.array(lengths, np.int32)
         # A word of more bytes becomes [UNK]; see `_shorten` for what that is used for.
         self._max_word_bytes = MAX_WORD_CHARACTERS * _MAX_UTF8_BYTES
-        self._wordpiece = tf_text.FastWordpieceTokenizer(
-            vocab=list(vocabulary.tokens),
-            token_out_type=tf.int32,
-            unknown_token="[UNK]",
-            max_bytes_per_word=self._max_word_bytes,
-            no_pretokenization=True,
-        )
+        try:
+            self._wordpiece = tf_text.FastWordpieceTokenizer(
+                vocab=list(vocabulary.tokens),
+                token_out_type=tf.int32,
+                unknown_token="[UNK]",
+                max_bytes_per_word=self._max_word_bytes,
+                no_pretokenization=True,
+            )
+        except RuntimeError as error:
+            raise VocabularyError(f"the vocabulary cannot be used: {reason(error)}") from error
 
     def basic_tokenize(self, texts: tf.Tensor, valid_utf8: bool = False) -> tf.RaggedTensor:
         """Splits texts into words and punctuation marks.

@@ -4,6 +4,7 @@ import codecs
 import dataclasses
 import functools
 import hashlib
+import os
 
 from electra_keras.console import UserError
 from electra_keras.files import write_whole
@@ -13,6 +14,11 @@ from electra_keras.files import write_whole
 import tensorflow as tf
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# What tensorflow-text's WordPiece op takes: bytes of a token without "##", and tokens.
+MAX_TOKEN_BYTES = 256
+MAX_TOKENS = 1 << 22
+# Many times the largest vocabularies; what is larger is another file.
+_MAX_FILE_BYTES = 1 << 26
 
 
 class VocabularyError(UserError):
@@ -27,7 +33,8 @@ class Vocabulary:
         tokens: all tokens; those that continue a word begin with "##".
 
     Raises:
-        VocabularyError: a special token is missing, or a token is empty or there twice.
+        VocabularyError: a special token is missing, a token is empty, too long or there twice, or
+            there are too many.
     """
 
     tokens: tuple[str, ...]
@@ -43,14 +50,21 @@ class Vocabulary:
             VocabularyError: the file is missing or not UTF-8, or its tokens do not make a
                 vocabulary; the message names the file and the line.
         """
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise VocabularyError(f"cannot read the vocabulary {path}: it is no file")
         try:
             with tf.io.gfile.GFile(path, "rb") as file:
+                if file.size() > _MAX_FILE_BYTES:
+                    raise VocabularyError(
+                        f"{path} has {file.size() / 1e6:,.0f} MB: that is no WordPiece vocabulary"
+                    )
                 content = file.read()
         except tf.errors.OpError as error:
             raise VocabularyError(f"cannot read the vocabulary {path}: {_reason(error)}") from error
         lines = content.removeprefix(codecs.BOM_UTF8).split(b"\n")
         if lines[-1] in (b"", b"\r"):
             lines.pop()
+        _check_number(len(lines), path)
         tokens = []
         for number, line in enumerate(lines, start=1):
             try:
@@ -122,13 +136,27 @@ def _reason(error: tf.errors.OpError) -> str:
     return (error.message or type(error).__name__).rsplit("; ", 1)[-1]
 
 
+def _check_number(tokens: int, where: str) -> None:
+    if tokens > MAX_TOKENS:
+        raise VocabularyError(f"{where} has {tokens:,} tokens: at most {MAX_TOKENS:,} are possible")
+
+
 def _check(tokens: list[str] | tuple[str, ...], where: str) -> None:
+    _check_number(len(tokens), where)
     first_line: dict[str, int] = {}
     for number, token in enumerate(tokens, start=1):
-        if not token.strip():
+        # White space alone is a token, though no text has it: released vocabularies have U+2028.
+        if not token:
             raise VocabularyError(
                 f"{where}, line {number}: blank; every line is one token, and without it all later "
-                "ids would shift"
+                f"ids would shift: put a placeholder there, such as [unused-{number}]"
+            )
+        size = len(token.removeprefix("##").encode("utf-8", "surrogatepass"))
+        if size > MAX_TOKEN_BYTES:
+            raise VocabularyError(
+                f"{where}, line {number}: {token[:20]!r}.. has {size} bytes in UTF-8, a token may "
+                f"have {MAX_TOKEN_BYTES}; where nothing needs it, put a placeholder there, such as "
+                f"[unused-{number}]"
             )
         if token in first_line:
             raise VocabularyError(

@@ -14,7 +14,7 @@ from data_tools import shards
 from data_tools.output_directory import OutputDirectory
 from data_tools.part_builder import Options, PartBuilder, spool_paths
 from data_tools.shards import choose_num_shards, write_shards
-from data_tools.text_files import Part, TextError
+from data_tools.text_files import Part, TextError, split_files
 from electra_keras.console import UserError
 from electra_keras.data.records import TEMPORARY_MARK, parse_batch, read_serialized, scan_file
 from electra_keras.text.tokenizer import ReferenceTokenizer
@@ -95,6 +95,18 @@ def test_documents_go_whole_to_either_split(tmp_path, vocab_file):
     assert other.splits["validation"].documents != validation.documents
 
 
+def test_files_of_one_name_have_choices_of_their_own(tmp_path, vocab_file):
+    paths = [tmp_path / f"{k:02d}" / "text.txt" for k in range(40)]
+    for path in paths:
+        path.parent.mkdir()
+        write_text(path, [["a b c"]])
+    one = builder(vocab_file, tmp_path, validation_fraction=0.5)
+    parts = split_files([str(path) for path in paths], 10**6, at_blank_lines=True)
+    results = [one.build(k, part) for k, part in enumerate(parts)]
+    held_out = sum(result.splits["validation"].documents for result in results)
+    assert 8 < held_out < 32
+
+
 def test_a_part_is_built_the_same_alone_and_after_others(tmp_path, vocab_file):
     parts = [write_text(tmp_path / f"{k}.txt", documents(20, seed=k)) for k in range(2)]
     one = builder(vocab_file, tmp_path)
@@ -115,8 +127,8 @@ def test_bytes_that_are_not_utf8(tmp_path, vocab_file):
     path = tmp_path / "a.txt"
     path.write_bytes(b"good\nb\xffad\n\n" + "é\n".encode() + b"\xe9\n" * 3)
     result = builder(vocab_file, tmp_path).build(0, Part(str(path)))
-    assert result.bad_lines == 4
-    assert result.first_bad_lines == [(str(path), 2), (str(path), 5), (str(path), 6)]
+    assert result.text.bad_lines == 4
+    assert result.text.first_bad_lines == [(str(path), 2), (str(path), 5), (str(path), 6)]
     with pytest.raises(TextError, match=r"a\.txt, line 2: not UTF-8 .*at byte 1"):
         builder(vocab_file, tmp_path, strict=True).build(1, Part(str(path)))
 

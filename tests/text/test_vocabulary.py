@@ -1,7 +1,9 @@
 import hashlib
+import os
 
 import pytest
 
+from electra_keras.text.tokenizer import Tokenizer
 from electra_keras.text.vocabulary import Vocabulary, VocabularyError
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -60,3 +62,45 @@ def test_errors_name_file_and_line(tmp_path, content, message):
 def test_missing_file(tmp_path):
     with pytest.raises(VocabularyError, match=r"cannot read.*none\.txt"):
         Vocabulary.load(str(tmp_path / "none.txt"))
+
+
+@pytest.mark.parametrize("blank", ["\u2028", "\x85", "\u00a0", "\u3000", " ", "\t", "\x0b", "\x1c"])
+def test_white_space_is_a_token(tmp_path, blank):
+    tokens = [*SPECIAL, "a", blank, "b", f"##{blank}"]
+    vocabulary = Vocabulary.load(write(tmp_path, "\r\n".join([*tokens, ""]).encode()))
+    assert vocabulary.tokens == tuple(tokens)
+    tokenizer = Tokenizer(vocabulary)
+    assert tokenizer.tokenize([f"a {blank} b"]).to_list() == [[5, 7]]
+    vocabulary.save(str(tmp_path / "again.txt"))
+    assert (tmp_path / "again.txt").read_bytes() == ("\n".join(tokens) + "\n").encode()
+    assert Vocabulary.load(str(tmp_path / "again.txt")) == vocabulary
+
+
+@pytest.mark.parametrize("prefix", ["", "##"])
+def test_the_longest_token(tmp_path, prefix):
+    fits = f"{prefix}{'ก' * 85}x"
+    assert Tokenizer(Vocabulary.load(write(tmp_path, [*SPECIAL, fits]))).vocabulary.ids[fits] == 5
+    path = write(tmp_path, [*SPECIAL, "a", f"{fits}x"])
+    with pytest.raises(VocabularyError, match=r"line 7: .* has 257 bytes") as error:
+        Vocabulary.load(path)
+    assert path in str(error.value)
+    with pytest.raises(VocabularyError, match=r"line 6: .* has 257 bytes"):
+        Vocabulary((*SPECIAL, f"{fits}x"))
+
+
+def test_a_file_of_another_size_is_refused_early(tmp_path):
+    path = tmp_path / "vocab.txt"
+    with path.open("wb") as file:
+        file.truncate(100_000_000)
+    with pytest.raises(VocabularyError, match=r"vocab\.txt has 100 MB"):
+        Vocabulary.load(str(path))
+    path.write_bytes(b"\n" * 5_000_000)
+    with pytest.raises(VocabularyError, match="has 5,000,000 tokens: at most 4,194,304"):
+        Vocabulary.load(str(path))
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(VocabularyError, match="is no file"):
+            Vocabulary.load(str(path))
