@@ -27,7 +27,7 @@ from absl import flags, logging
 
 from data_tools import part_builder
 from data_tools.output_directory import OutputDirectory
-from data_tools.part_builder import Options, PartBuilder, PartResult, SplitCounts
+from data_tools.part_builder import CharacterCounts, Options, PartBuilder, PartResult, SplitCounts
 from data_tools.shards import check_open_files, choose_num_shards, write_shards
 from data_tools.text_files import Part, TextCounts, find_files, is_gzip, split_files
 from data_tools.text_formats import check_files
@@ -40,6 +40,7 @@ from electra_keras.console import (
     run_main,
 )
 from electra_keras.data.records import SCHEMA_VERSION, Metadata, Split, write_metadata
+from electra_keras.text.tokenizer import MAX_WORD_CHARACTERS
 from electra_keras.text.vocabulary import Vocabulary
 
 # isort: split
@@ -65,7 +66,11 @@ SEED = flags.DEFINE_integer("seed", 0, "of segment lengths, the validation split
 NUM_SHARDS = flags.DEFINE_integer("num_shards", 0, "files per split; 0 chooses", 0, 100_000)
 WORKERS = flags.DEFINE_integer("workers", 1, "processes, each of one thread", 1, 1024)
 VALIDATION_FRACTION = flags.DEFINE_float(
-    "validation_fraction", 0.0, "share of documents held out, whole, for validation", 0.0, 0.5
+    "validation_fraction",
+    0.0,
+    "share of documents held out, whole, for validation; 1 makes a set for evaluation alone",
+    0.0,
+    1.0,
 )
 COMPRESSION = flags.DEFINE_enum("compression", "none", ["none", "gzip"], "of the TFRecord files")
 STRICT = flags.DEFINE_bool("strict", False, "stop at the first line that is not UTF-8")
@@ -153,6 +158,7 @@ class Corpus:
         }
         self.text = TextCounts()
         self.text_tokens = 0
+        self.characters = CharacterCounts()
 
     def add(self, part: PartResult) -> None:
         """Adds one part."""
@@ -160,14 +166,16 @@ class Corpus:
             self.splits[split].add(counts)
         self.text.add(part.text)
         self.text_tokens += part.text_tokens
+        self.characters.add(part.characters)
 
     def check(self, validation_fraction: float) -> None:
         """Raises UserError where a split got nothing."""
         if not any(counts.examples for counts in self.splits.values()):
             raise UserError(f"no text in {INPUT.value}: the files are empty")
         documents = sum(counts.documents for counts in self.splits.values())
+        wanted = {"train": validation_fraction < 1, "validation": validation_fraction > 0}
         for split, counts in self.splits.items():
-            if not counts.examples and (split == "train" or validation_fraction):
+            if not counts.examples and wanted[split]:
                 raise UserError(
                     f"all {documents} documents fell to the other split, none to {split}: change "
                     "--validation_fraction or --seed, or split the text into more documents"
@@ -179,11 +187,15 @@ def unigram_entropies(
 ) -> tuple[float, float | None]:
     """Returns the train tokens' entropy and the validation tokens' cross-entropy, in nats.
 
+    Without train tokens it is the validation tokens' own entropy, and None.
+
     Args:
         train, validation: token counts, int64 [vocab_size].
         ignored: ids of tokens that are never masked, and so never predicted.
     """
     kept = np.setdiff1d(np.arange(len(train)), ignored)
+    if not train.any():
+        train, validation = validation, train
     train, validation = train[kept].astype(float), validation[kept].astype(float)
     p = train[train > 0] / max(1.0, train.sum())
     entropy = float(-(p * np.log(p)).sum())
@@ -279,10 +291,12 @@ def summarize(metadata: Metadata, corpus: Corpus, seconds: float) -> None:
         tokens += split.tokens
         unknown += split.unknown_tokens
     padding = 1 - tokens / (examples * metadata.max_seq_length)
-    unknown_share = unknown / tokens
+    # A word of any length is one [UNK].
+    characters = corpus.characters
+    unknown_share = characters.unknown / max(1, characters.words)
     print(
-        f"padding {padding:.1%}, [UNK] {unknown_share:.2%}, unigram entropy "
-        f"{metadata.unigram_entropy:.3f} nats"
+        f"padding {padding:.1%}, [UNK] {unknown / tokens:.2%} of the tokens and "
+        f"{unknown_share:.2%} of the characters, unigram entropy {metadata.unigram_entropy:.3f} nats"
     )
     if metadata.drop_overflow:
         # [CLS] and one or two [SEP] are in the examples and not in the text; tell them apart by
@@ -301,9 +315,12 @@ def summarize(metadata: Metadata, corpus: Corpus, seconds: float) -> None:
     )
     if unknown_share > _HIGH_UNKNOWN_SHARE:
         logging.warning(
-            "%.1f %% of the tokens are [UNK]: is the vocabulary made for this text, and does "
-            "--lower_case fit it?",
+            "%.1f %% of the characters are in words that become [UNK]: %s",
             100 * unknown_share,
+            f"most are in words of more than {MAX_WORD_CHARACTERS} characters. If the text is "
+            "written without spaces, insert some between its words first"
+            if characters.too_long > characters.unknown / 2
+            else "is the vocabulary made for this text, and does --lower_case fit it?",
         )
     if padding > _HIGH_PADDING_SHARE:
         logging.warning(

@@ -21,6 +21,7 @@ from electra_keras.data.records import (
     RecordSet,
     find_records,
     parse_batch,
+    read_metadata,
     read_serialized,
 )
 from electra_keras.text.tokenizer import detokenize
@@ -70,18 +71,38 @@ def check_examples(
     yield goes_back.any(1), "segment_ids go back from 1 to 0"
 
 
+class Problems:
+    """What is wrong: how much, and the first of it.
+
+    Attributes:
+        count: problems found.
+        first: the first --max_problems of them, a line each.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[str] = []
+
+    def add(self, line: str) -> None:
+        """Adds a problem."""
+        self.count += 1
+        if len(self.first) < MAX_PROBLEMS.value:
+            self.first.append(line)
+
+
 class Inspection:
     """What is in one split, and what is wrong with it.
 
     Args:
         records: the files.
         vocabulary: what their ids index.
+        problems: is told what is wrong.
     """
 
-    def __init__(self, records: RecordSet, vocabulary: Vocabulary) -> None:
+    def __init__(self, records: RecordSet, vocabulary: Vocabulary, problems: Problems) -> None:
         self.records = records
         self.vocabulary = vocabulary
-        self.problems: list[str] = []
+        self.problems = problems
         self.examples = self.two_segments = 0
         self.lengths = np.zeros(records.max_seq_length + 1, np.int64)
         self.token_counts = np.zeros(len(vocabulary), np.int64)
@@ -102,13 +123,11 @@ class Inspection:
                         batch = []
                         progress.update(self.examples)
             except tf.errors.DataLossError:
-                self.problems.append(
-                    f"{path}, record {read}: cut off or corrupt; reading ends here"
-                )
+                self.problems.add(f"{path}, record {read}: cut off or corrupt; reading ends here")
             if batch:
                 self._add(path, read - len(batch), batch)
             if count is not None and read != count:
-                self.problems.append(f"{path}: {read} records, {METADATA_FILE} says {count}")
+                self.problems.add(f"{path}: {read} records, {METADATA_FILE} says {count}")
         progress.clear()
 
     def _add(self, path: str, start: int, batch: list[bytes]) -> None:
@@ -123,7 +142,7 @@ class Inspection:
                     parse_batch([record], length)
                     good.append(number)
                 except tf.errors.InvalidArgumentError:
-                    self.problems.append(
+                    self.problems.add(
                         f"{path}, record {start + number}: no tf.train.Example with features of "
                         f"length {length}"
                     )
@@ -134,7 +153,8 @@ class Inspection:
         arrays = [features[name].numpy() for name in ("input_ids", "input_mask", "segment_ids")]
         input_ids, input_mask, segment_ids = arrays
         for wrong, what in check_examples(*arrays, self.vocabulary):
-            self.problems += [f"{path}, record {number}: {what}" for number in numbers[wrong]]
+            for number in numbers[wrong]:
+                self.problems.add(f"{path}, record {number}: {what}")
         self.examples += len(input_ids)
         self.two_segments += int((segment_ids == 1).any(axis=1).sum())
         self.lengths += np.bincount((input_mask == 1).sum(axis=1), minlength=length + 1)
@@ -190,13 +210,11 @@ def find_splits() -> dict[str, RecordSet]:
     source = DATA.value
     if not tf.io.gfile.isdir(source):
         return {"records": find_records(source)}
+    metadata = read_metadata(source)
+    if metadata is not None:
+        return {split: find_records(source, split) for split in metadata.splits}
     splits = {"train": find_records(source, "train")}
-    metadata = splits["train"].metadata
-    if metadata is None:
-        has_validation = bool(tf.io.gfile.glob(os.path.join(source, "validation*tfrecord*")))
-    else:
-        has_validation = "validation" in metadata.splits
-    if has_validation:
+    if tf.io.gfile.glob(os.path.join(source, "validation*tfrecord*")):
         splits["validation"] = find_records(source, "validation")
     return splits
 
@@ -222,26 +240,26 @@ def main() -> int:
         print(
             f"{metadata.tool}; {casing}, {accents}; unigram entropy {metadata.unigram_entropy:.3f}"
         )
-    problems = []
+    problems = Problems()
     for split, records in splits.items():
-        inspection = Inspection(records, vocabulary)
+        before = problems.count
+        inspection = Inspection(records, vocabulary, problems)
         inspection.run()
         inspection.report(split)
-        problems += inspection.problems
-        if metadata and not inspection.problems:
+        if metadata and problems.count == before:
             described = metadata.splits[split]
             for what, found, said in (
                 ("examples", inspection.examples, described.examples),
                 ("tokens", int(inspection.token_counts.sum()), described.tokens),
             ):
                 if found != said:
-                    problems.append(f"{split}: {found} {what}, {METADATA_FILE} says {said}")
-    for problem in problems[: MAX_PROBLEMS.value]:
+                    problems.add(f"{split}: {found} {what}, {METADATA_FILE} says {said}")
+    for problem in problems.first:
         print(f"WRONG {problem}")
-    if len(problems) > MAX_PROBLEMS.value:
-        print(f"WRONG and {len(problems) - MAX_PROBLEMS.value} more")
-    print(f"{len(problems)} problems" if problems else "all records are good")
-    return 1 if problems else 0
+    if problems.count > len(problems.first):
+        print(f"WRONG and {problems.count - len(problems.first)} more")
+    print(f"{problems.count} problems" if problems.count else "all records are good")
+    return 1 if problems.count else 0
 
 
 if __name__ == "__main__":

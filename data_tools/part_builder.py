@@ -11,7 +11,7 @@ import numpy as np
 from data_tools.example_builder import ExampleBuilder, Segments
 from data_tools.text_files import Part, TextCounts, is_blank, read_batches
 from electra_keras.data.examples import serialize_examples
-from electra_keras.text.tokenizer import Tokenizer
+from electra_keras.text.tokenizer import MAX_WORD_CHARACTERS, Tokenizer
 from electra_keras.text.vocabulary import Vocabulary
 
 # isort: split
@@ -60,6 +60,21 @@ class SplitCounts:
         self.bytes += other.bytes
 
 
+@dataclasses.dataclass
+class CharacterCounts:
+    """How many characters words have: all, those that become [UNK], and of these the too long."""
+
+    words: int = 0
+    unknown: int = 0
+    too_long: int = 0
+
+    def add(self, other: "CharacterCounts") -> None:
+        """Adds the counts of another part."""
+        self.words += other.words
+        self.unknown += other.unknown
+        self.too_long += other.too_long
+
+
 @dataclasses.dataclass(frozen=True)
 class PartResult:
     """What one part gave.
@@ -69,12 +84,14 @@ class PartResult:
         splits: by name.
         text: what was read.
         text_tokens: tokens of the text, before anything was packed or dropped.
+        characters: of the text, white space not counted.
     """
 
     index: int
     splits: dict[str, SplitCounts]
     text: TextCounts
     text_tokens: int
+    characters: CharacterCounts
 
 
 class Stopped(Exception):
@@ -105,9 +122,11 @@ class PartBuilder:
         self.vocabulary = Vocabulary.load(options.vocab_file)
         self.tokenizer = Tokenizer(self.vocabulary, options.lower_case, options.strip_accents)
         self._tokenize = tf.function(
-            lambda texts: self.tokenizer.tokenize(texts, valid_utf8=True),
-            input_signature=[tf.TensorSpec([None], tf.string)],
+            self._tokenize_and_count, input_signature=[tf.TensorSpec([None], tf.string)]
         )
+        lengths = [len(token.removeprefix("##")) for token in self.vocabulary.tokens]
+        self._lengths = np.array(lengths)
+        self._lengths[self.vocabulary.unk_id] = 0
 
     def build(self, index: int, part: Part) -> PartResult:
         """Builds the examples of one part and writes them to its `spool_paths`.
@@ -121,12 +140,27 @@ class PartBuilder:
         """
         return _PartBuild(self, index, part).run()
 
-    def tokenize(self, lines: list[bytes]) -> list[list[int]]:
-        """Returns the token ids of every line; all lines must be UTF-8."""
-        ragged = self._tokenize(tf.constant(lines, tf.string))
-        ids = ragged.flat_values.numpy().tolist()
-        bounds = ragged.row_splits.numpy().tolist()
-        return [ids[start:end] for start, end in itertools.pairwise(bounds)]
+    def _tokenize_and_count(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
+        """Returns token ids, and the characters of every word that became [UNK]."""
+        words = self.tokenizer.basic_tokenize(texts, valid_utf8=True)
+        pieces = self.tokenizer.tokenize_words(words)
+        # An unknown word is one piece.
+        first = tf.gather(pieces.flat_values, pieces.values.row_splits[:-1])
+        lost = tf.boolean_mask(words.flat_values, first == self.vocabulary.unk_id)
+        return pieces.merge_dims(-2, -1), tf.strings.length(lost, unit="UTF8_CHAR")
+
+    def tokenize(self, lines: list[bytes]) -> tuple[list[list[int]], CharacterCounts]:
+        """Returns the token ids of every line, and what became [UNK]; all lines must be UTF-8."""
+        ragged, lost = self._tokenize(tf.constant(lines, tf.string))
+        ids, lost = ragged.flat_values.numpy(), lost.numpy()
+        unknown = int(lost.sum())
+        counts = CharacterCounts(
+            words=int(self._lengths[ids].sum()) + unknown,
+            unknown=unknown,
+            too_long=int(lost[lost > MAX_WORD_CHARACTERS].sum()),
+        )
+        ids, bounds = ids.tolist(), ragged.row_splits.numpy().tolist()
+        return [ids[start:end] for start, end in itertools.pairwise(bounds)], counts
 
     def pack(self, examples: list[Segments]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns input_ids, input_mask, segment_ids [n, max_seq_length] of examples.
@@ -170,6 +204,7 @@ class _PartBuild:
         self.split = self._split_of_document()
         self.text = TextCounts()
         self.text_tokens = 0
+        self.characters = CharacterCounts()
 
     def run(self) -> PartResult:
         for lines in read_batches(self.part, self.text, self.builder.options.strict):
@@ -182,6 +217,7 @@ class _PartBuild:
             splits=self.counts,
             text=self.text,
             text_tokens=self.text_tokens,
+            characters=self.characters,
         )
 
     def _add_batch(self, lines: list[bytes]) -> None:
@@ -189,7 +225,9 @@ class _PartBuild:
             raise Stopped
         blank = [is_blank(line) for line in lines]
         texts = [line for line, nothing in zip(lines, blank, strict=True) if not nothing]
-        ids = iter(self.builder.tokenize(texts) if texts else [])
+        ids, characters = self.builder.tokenize(texts) if texts else ([], CharacterCounts())
+        self.characters.add(characters)
+        ids = iter(ids)
         for nothing in blank:
             if not nothing:
                 tokens = next(ids)

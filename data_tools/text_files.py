@@ -42,7 +42,7 @@ def find_files(patterns: str) -> list[str]:
         TextError: a pattern matches nothing, or what is no regular file.
     """
     found: dict[str, str] = {}
-    rest = patterns.split(",") if not os.path.lexists(os.path.expanduser(patterns)) else [patterns]
+    rest = patterns.split(",") if not os.path.lexists(patterns) else [patterns]
     while rest:
         # The fewest pieces that match files together: commas may be part of a name.
         for count in range(1, len(rest) + 1):
@@ -52,7 +52,7 @@ def find_files(patterns: str) -> list[str]:
                 break
         else:
             pattern = rest[0].strip()
-            if os.path.isdir(os.path.expanduser(pattern)):
+            if os.path.isdir(pattern):
                 raise TextError(
                     f"{pattern!r} is a directory: name the files, as in '{pattern}/*.txt'"
                 )
@@ -69,7 +69,6 @@ def find_files(patterns: str) -> list[str]:
 
 def _matching_files(pattern: str) -> list[str]:
     """Returns the path itself if it exists, or what matches it as a pattern; no directories."""
-    pattern = os.path.expanduser(pattern)
     if os.path.lexists(pattern):
         return [] if os.path.isdir(pattern) else [pattern]
     # The longest directory that exists.

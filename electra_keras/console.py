@@ -75,6 +75,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     if len(remaining) > 1:
         _fail(UsageError(f"unexpected argument {remaining[1]!r}: every option is a --flag=value"))
     _drop_overridden(arguments)
+    _expand_home()
     return remaining
 
 
@@ -124,6 +125,26 @@ def _stop_reading() -> None:
     """Ends the process, as whoever reads its output has seen enough."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes stdout once more
     sys.exit(1)
+
+
+# The names that flags of paths have, or of patterns by comma.
+_PATH_FLAG = re.compile(r"(^|_)(dir|files?|from|input|output|data|dump)$")
+
+
+def _expand_home() -> None:
+    """Replaces "~" at the beginning of paths: a shell leaves it alone behind `--flag=`."""
+
+    def expand(text: str) -> str:
+        return re.sub(
+            r"(^|,\s*)(~[^/,]*)(?=[/,]|$)", lambda m: m[1] + os.path.expanduser(m[2]), text
+        )
+
+    for name in filter(_PATH_FLAG.search, flags.FLAGS):
+        flag = flags.FLAGS[name]
+        if isinstance(flag.value, str):
+            flag.value = expand(flag.value)
+        elif isinstance(flag.value, list):
+            flag.value = [expand(item) for item in flag.value]
 
 
 def _fail(error: UserError) -> None:

@@ -62,6 +62,7 @@ class Metadata:
             token frequencies and nothing else.
         validation_unigram_cross_entropy: that loss on the validation split, under the train
             split's distribution (add-one smoothed over the vocabulary); None without the split.
+            Where there is no train split, `unigram_entropy` is of the validation split.
     """
 
     schema_version: int

@@ -139,8 +139,11 @@ def find_records(source: str, split: str = "train") -> RecordSet:
 def _listed_records(directory: str, split: str, metadata: Metadata) -> RecordSet:
     where = os.path.join(directory, METADATA_FILE)
     if split not in metadata.splits:
-        hint = ": build with --validation_fraction" if split == "validation" else ""
-        raise RecordsError(f"{where} lists no {split} split{hint}")
+        hints = {
+            "validation": "build with --validation_fraction, or evaluate on --split=train",
+            "train": "it was built for evaluation alone",
+        }
+        raise RecordsError(f"{where} lists no {split} split: {hints.get(split, 'choose another')}")
     shards = sorted(metadata.splits[split].shards, key=lambda shard: shard.name)
     if not shards:
         raise RecordsError(f"{where} lists no files in its {split} split")

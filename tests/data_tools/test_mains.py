@@ -25,6 +25,7 @@ from electra_keras.data.records import (
 )
 from electra_keras.text.tokenizer import Tokenizer, basic_tokenize
 from electra_keras.text.vocabulary import SPECIAL_TOKENS, Vocabulary
+from tests.runs import run as forked
 
 ROOT = Path(__file__).parents[2]
 SENTENCES = [
@@ -310,6 +311,93 @@ console.run_main(main)
     )
     assert (done.returncode, done.stderr) == (143, b"")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_set_for_evaluation_alone(corpus, vocab_file, tmp_path):
+    arguments = [f"--input={corpus}/a.txt", f"--vocab_file={vocab_file}", "--max_seq_length=32"]
+    module = "data_tools.build_pretraining_data"
+    code, stdout, stderr = forked(
+        module, *arguments, f"--output_dir={tmp_path}/out", "--validation_fraction=1"
+    )
+    assert code == 0, stderr
+    assert "validation: 400 documents" in stdout and "train: " not in stdout
+    metadata = read_metadata(str(tmp_path / "out"))
+    assert list(metadata.splits) == ["validation"]
+    assert find_records(str(tmp_path / "out"), "validation").num_examples > 300
+    with pytest.raises(
+        RecordsError, match="lists no train split: it was built for evaluation alone"
+    ):
+        find_records(str(tmp_path / "out"))
+    # The loss of token frequencies alone is that of the set itself, as it is for the other split.
+    code, _, stderr = forked(module, *arguments, f"--output_dir={tmp_path}/train")
+    assert code == 0, stderr
+    entropy = read_metadata(str(tmp_path / "train")).unigram_entropy
+    assert metadata.unigram_entropy == pytest.approx(entropy, rel=0.01)
+    assert metadata.validation_unigram_cross_entropy is None
+    code, stdout, stderr = forked("data_tools.inspect_records", f"--data={tmp_path}/out")
+    assert code == 0, stderr
+    assert "all records are good" in stdout
+
+
+@pytest.mark.parametrize("name", ["out[1]", "{a,b}*?", "a\nb ", "~"])
+def test_odd_names(vocab_file, tmp_path, name):
+    folder = tmp_path / f"in {name}"
+    folder.mkdir()
+    (folder / f"{name}.txt").write_text(text(300), encoding="utf-8")
+    vocabulary = folder / f"{name} vocab"
+    for module, *arguments in (
+        (
+            "build_vocab",
+            f"--input={folder}/{name}.txt",
+            f"--output={vocabulary}",
+            "--vocab_size=190",
+        ),
+        (
+            "build_pretraining_data",
+            f"--input={folder}/*.txt",
+            f"--vocab_file={vocabulary}",
+            f"--output_dir={folder}/{name}",
+            "--max_seq_length=32",
+        ),
+        ("inspect_records", f"--data={folder}/{name}"),
+    ):
+        code, stdout, stderr = forked(f"data_tools.{module}", *arguments)
+        assert code == 0, stderr
+    assert "all records are good" in stdout
+    assert sorted(p.name for p in folder.iterdir()) == sorted(
+        [f"{name}.txt", vocabulary.name, name]
+    )
+
+
+@pytest.mark.parametrize("module", ["build_vocab", "build_pretraining_data"])
+def test_both_tools_treat_bad_bytes_alike(vocab_file, tmp_path, module):
+    (tmp_path / "a.txt").write_bytes(text(100).encode() + "größer\n".encode("latin-1"))
+    (tmp_path / "b.txt").write_bytes("Vögel und Dächer\n".encode("latin-1") * 100)
+    (tmp_path / "c.txt").write_bytes(bz2.compress(b"text"))
+    outputs = {
+        "build_vocab": [f"--output={tmp_path}/out", "--vocab_size=200"],
+        "build_pretraining_data": [
+            f"--output_dir={tmp_path}/out",
+            f"--vocab_file={vocab_file}",
+            "--overwrite",
+        ],
+    }
+
+    def build(name, *flags):
+        arguments = [f"--input={tmp_path}/{name}.txt", *outputs[module], *flags]
+        code, _, stderr = forked(f"data_tools.{module}", *arguments)
+        return code, stderr
+
+    code, stderr = build("b", "--max_bad_share=1")
+    assert code == 0 and "100 lines were not UTF-8" in stderr
+    code, stderr = build("a")
+    assert code == 0 and "1 lines were not UTF-8; --strict stops at the first" in stderr
+    code, stderr = build("a", "--strict")
+    assert code == 1 and "a.txt, line 400: not UTF-8 (invalid start byte" in stderr
+    code, stderr = build("b")
+    assert code == 1 and "100 of 101 lines" in stderr and "--max_bad_share=1" in stderr
+    code, stderr = build("c")
+    assert code == 1 and "c.txt is packed with bzip2: unpack it first" in stderr
 
 
 # --- inspect_records ---

@@ -12,7 +12,7 @@ import pytest
 
 from data_tools import shards
 from data_tools.output_directory import OutputDirectory
-from data_tools.part_builder import Options, PartBuilder, spool_paths
+from data_tools.part_builder import CharacterCounts, Options, PartBuilder, spool_paths
 from data_tools.shards import choose_num_shards, write_shards
 from data_tools.text_files import Part, TextError, split_files
 from electra_keras.console import UserError
@@ -197,6 +197,14 @@ def test_the_limit_of_open_files_is_raised_or_named(monkeypatch):
 )
 def test_number_of_shards_fits_the_data(examples, num_bytes, expected):
     assert choose_num_shards(examples, int(num_bytes)) == expected
+
+
+def test_unknown_words_are_counted_in_characters(tmp_path, vocab_file):
+    one = builder(vocab_file, tmp_path)
+    ids, counts = one.tokenize([b"the", b"the " + "ก".encode() * 50, b"x" * 201, b"", b"the"])
+    assert counts == CharacterCounts(words=3 * 3 + 50 + 201, unknown=251, too_long=201)
+    unknown = [sum(i == VOCABULARY.unk_id for i in row) for row in ids]
+    assert unknown == [0, 1, 1, 0, 0]
 
 
 # --- The output directory ---
