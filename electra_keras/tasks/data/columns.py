@@ -1,5 +1,6 @@
 """Tagged sentences in CoNLL's format: a word a line, columns, a blank line between sentences."""
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -96,14 +97,18 @@ def tag_labels(sentences: Sequence[TaggedSentence]) -> list[str]:
 
 def _read_rows(path: str, word_column: int, tag_column: int | None) -> Iterator[list[_Row]]:
     """Yields the lines of each sentence's words."""
-    lines = [(number, *_fields(line)) for number, line in read_lines(path)]
+    lines = ((number, *_fields(line)) for number, line in read_lines(path))
     # What is no comment tells what a line of words looks like.
-    words = (line for line in lines if not _ends(line[2]) and line[2][0][:1] != "#")
-    _, tabbed, first = next(words, (0, False, []))
+    head, tabbed, first = [], False, []
+    for line in lines:
+        head.append(line)
+        if not _ends(line[2]) and not line[2][0].startswith("#"):
+            _, tabbed, first = line
+            break
     rows: list[_Row] = []
     comments: list[int] = []
     width = 0
-    for number, has_tabs, fields in lines:
+    for number, has_tabs, fields in itertools.chain(head, lines):
         if _ends(fields):
             yield from _sentence(rows)
             rows = []
