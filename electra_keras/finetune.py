@@ -25,7 +25,7 @@ from electra_keras.files import write_whole
 from electra_keras.tasks import registry, running
 from electra_keras.tasks.classification import ClassificationTask
 from electra_keras.tasks.features import FeatureFeed
-from electra_keras.tasks.finetuner import FineTuner, LayerwiseRate
+from electra_keras.tasks.finetuner import FineTuner, LayerwiseRate, check_length
 from electra_keras.tasks.interface import Task, scores_of
 from electra_keras.tasks.trials import (
     SUMMARY_FILE,
@@ -89,6 +89,7 @@ def fine_tune(
     checkpoint = checkpoints.find_checkpoint(init_from, options.checkpoint)
     vocabulary = checkpoints.read_vocabulary(init_from, config)
     task, examples = read_data(task_options)
+    check_length(config, task.max_seq_length)
     earlier = run_directory.read_task(model_dir)
     if isinstance(task, ClassificationTask) and earlier is not None and not options.fresh:
         task = task.in_order_of(earlier)

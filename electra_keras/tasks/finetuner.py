@@ -46,6 +46,21 @@ class Head(Protocol):
         """Returns the float32 loss of each example, [batch]."""
 
 
+def check_length(config: ElectraConfig, max_seq_length: int) -> None:
+    """Checks that an encoder can be fine-tuned on inputs of a length, before anything is written.
+
+    Raises:
+        UsageError: the model holds no discriminator, or has fewer positions than max_seq_length.
+    """
+    if config.discriminator is None:
+        raise UsageError("the model holds no discriminator, which is what is fine-tuned")
+    if max_seq_length > config.discriminator.max_position_embeddings:
+        raise UsageError(
+            f"--max_seq_length={max_seq_length} is more than the model's "
+            f"{config.discriminator.max_position_embeddings} positions"
+        )
+
+
 @keras.saving.register_keras_serializable("electra_keras")
 class FineTuner(StepModel):
     """Fine-tuning of a pre-trained discriminator (the original's finetune/, Clark et al. 2020).
@@ -91,13 +106,7 @@ class FineTuner(StepModel):
         recompute: bool = False,
         **kwargs: Any,
     ) -> None:
-        if config.discriminator is None:
-            raise UsageError("the model holds no discriminator, which is what is fine-tuned")
-        if max_seq_length > config.discriminator.max_position_embeddings:
-            raise UsageError(
-                f"--max_seq_length={max_seq_length} is more than the model's "
-                f"{config.discriminator.max_position_embeddings} positions"
-            )
+        check_length(config, max_seq_length)
         super().__init__(**{"name": "fine_tuner"} | kwargs)
         self.config, self.seed = config, seed
         self.max_seq_length = max_seq_length
