@@ -57,8 +57,12 @@ def expand(arguments: Sequence[str]) -> list[Argument]:
     return expanded
 
 
-def read(path: str | os.PathLike[str]) -> list[str]:
+def read(path: str | os.PathLike[str], as_written: bool = False) -> list[str]:
     """Returns the flags of a flagfile as arguments; those that name other flagfiles, too.
+
+    Args:
+        path: of the flagfile.
+        as_written: as of `parse`.
 
     Raises:
         OSError: it cannot be read.
@@ -71,12 +75,18 @@ def read(path: str | os.PathLike[str]) -> list[str]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
-    return parse(text)
+    return parse(text, as_written)
 
 
-def parse(text: str) -> list[str]:
-    """Returns the flags of a flagfile's text as arguments."""
-    lines = (line.strip() for line in text.split("\n"))
+def parse(text: str, as_written: bool = False) -> list[str]:
+    """Returns the flags of a flagfile's text as arguments.
+
+    Args:
+        text: of the flagfile.
+        as_written: white space at the end of a line is the value's. A run's flags.cfg was once written
+            so; what people write may have some by accident.
+    """
+    lines = (line.removesuffix("\r") if as_written else line.strip() for line in text.split("\n"))
     return [_unquoted(line) for line in lines if line and not line.startswith(("#", "//"))]
 
 

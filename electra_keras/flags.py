@@ -127,7 +127,7 @@ def flagfile_values(path: Path) -> dict[str, str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line for line in flagfiles.read(path) if line.startswith("--")]
+        return [line for line in flagfiles.read(path, as_written=True) if line.startswith("--")]
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
     except ValueError as error:

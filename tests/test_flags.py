@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from electra_keras import flagfiles
+from electra_keras import flags as option_flags
 from tests.runs import REPOSITORY, error_of, run
 
 
@@ -166,6 +167,16 @@ def test_how_lines_are_read(tmp_path):
         b'\xef\xbb\xbf# first\r\n\r\n  --a=1 \r\n// second\n--b="\\t"\n--c="x\n--d=x"\n--e="a"b"\n-f'
     )
     assert flagfiles.read(path) == ["--a=1", "--b=\t", '--c="x', '--d=x"', '--e="a"b"', "-f"]
+
+
+def test_flags_of_earlier_runs_keep_their_spaces(tmp_path):
+    """They were written without quotes, and read by `evaluate` as they stand."""
+    write(tmp_path / "flags.cfg", "# Between the labels.", "--label_separator=, ", "--seed=3")
+    assert option_flags.flagfile_values(tmp_path / "flags.cfg") == {
+        "label_separator": ", ",
+        "seed": "3",
+    }
+    assert flagfiles.read(tmp_path / "flags.cfg") == ["--label_separator=,", "--seed=3"]
 
 
 def test_flagfiles_in_flagfiles(tmp_path):

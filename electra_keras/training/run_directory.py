@@ -151,7 +151,8 @@ def _check_flags(
 
 def read_flags(flagfile: str) -> dict[str, str]:
     """Returns the values, as texts, of the flags of a flagfile's text."""
-    lines = (line.partition("=") for line in flagfiles.parse(flagfile) if line.startswith("--"))
+    arguments = flagfiles.parse(flagfile, as_written=True)
+    lines = (argument.partition("=") for argument in arguments if argument.startswith("--"))
     return {name.removeprefix("--"): value for name, _, value in lines}
 
 
