@@ -17,9 +17,11 @@ from absl import flags
 from electra_keras.console import ProgressLine, UsageError, run_main
 from electra_keras.data.records import (
     METADATA_FILE,
+    NOT_PARSED,
     RecordsError,
     RecordSet,
     find_records,
+    has_validation,
     parse_batch,
     read_metadata,
     read_serialized,
@@ -135,13 +137,13 @@ class Inspection:
         numbers = np.arange(start, start + len(batch))
         try:
             features = parse_batch(batch, length)
-        except tf.errors.InvalidArgumentError:
+        except NOT_PARSED:
             good = []
             for number, record in enumerate(batch):
                 try:
                     parse_batch([record], length)
                     good.append(number)
-                except tf.errors.InvalidArgumentError:
+                except NOT_PARSED:
                     self.problems.add(
                         f"{path}, record {start + number}: no tf.train.Example with features of "
                         f"length {length}"
@@ -214,7 +216,7 @@ def find_splits() -> dict[str, RecordSet]:
     if metadata is not None:
         return {split: find_records(source, split) for split in metadata.splits}
     splits = {"train": find_records(source, "train")}
-    if tf.io.gfile.glob(os.path.join(source, "validation*tfrecord*")):
+    if has_validation(source):
         splits["validation"] = find_records(source, "validation")
     return splits
 

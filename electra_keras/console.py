@@ -185,6 +185,10 @@ def run_main(main: Callable[[], int | None]) -> None:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr, flush=True)
             sys.exit(130)
+        except Exception as error:
+            if not is_of_other_worker(error):
+                raise
+            _fail(lost_worker(error))
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Whatever the locale; half a character (a lone surrogate) is printed as an escape.
@@ -232,6 +236,23 @@ def reason(error: BaseException) -> str:
     for _ in range(3):  # one around the other
         cause = _AROUND_CAUSE.sub("", cause).strip()
     return cause or type(error).__name__
+
+
+def is_of_other_worker(error: Exception) -> bool:
+    """Whether an error is TensorFlow's about another worker, which has stopped or is out of reach."""
+    import tensorflow as tf
+
+    lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
+    aborted = isinstance(error, tf.errors.OpError) and "Collective ops is aborted" in str(error)
+    return aborted or isinstance(error, lost)
+
+
+def lost_worker(error: Exception) -> UserError:
+    """Returns what such an error means, for a person."""
+    return UserError(
+        f"another worker has stopped or cannot be reached, see its log ({reason(error)}); start all "
+        "workers again to continue"
+    )
 
 
 def format_duration(seconds: float) -> str:

@@ -43,6 +43,20 @@ def _prefixes(payloads: tuple[int, ...]) -> tuple[bytes, ...]:
     return (header + parts[0][0], *(prefix for prefix, _ in parts[1:]))
 
 
+def record_sizes(length: int) -> tuple[int, int]:
+    """Returns the bytes of the smallest and of the largest record of examples of a length.
+
+    In a file without compression, its frame included, for ids of at most 5 bytes.
+    """
+    # Length, its checksum, the record, its checksum.
+    frame = 8 + 4 + 4
+    smallest, largest = (
+        frame + sum(map(len, _prefixes(payloads))) + sum(payloads)
+        for payloads in ((length, length, length), (5 * length, length, length))
+    )
+    return smallest, largest
+
+
 def _packed(values: np.ndarray) -> list[bytes]:
     """Encodes each row of `values` ([n, length], 0 <= value < 2**28) as packed varints."""
     values = np.asarray(values)

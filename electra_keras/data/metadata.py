@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import os
+import re
 from typing import Any
 
-from electra_keras.console import UserError
+from electra_keras.config import matches
+from electra_keras.console import UserError, reason
 from electra_keras.files import write_whole
 
 # isort: split
@@ -90,25 +92,47 @@ def write_metadata(directory: str, metadata: Metadata) -> None:
     write_whole(path, json.dumps(dataclasses.asdict(metadata), indent=2) + "\n")
 
 
+# The largest value of a whole number in the file; lengths and ids are far below.
+_MOST = 2**53
+
+
 def _build(cls: type, values: Any, where: str) -> Any:
-    """Returns `cls(**values)`; unknown keys are left out, missing ones are an error."""
+    """Returns `cls(**values)`, types checked; unknown keys are left out, missing ones are an error."""
     if not isinstance(values, dict):
         raise RecordsError(f"{where} should be a JSON object")
-    names = [field.name for field in dataclasses.fields(cls)]
-    missing = [name for name in names if name not in values]
+    fields = dataclasses.fields(cls)
+    missing = [field.name for field in fields if field.name not in values]
     if missing:
         raise RecordsError(
             f"{where} lacks {', '.join(missing)}: rebuild the data with "
             "data_tools.build_pretraining_data"
         )
-    return cls(**{name: values[name] for name in names})
+    for field in fields:
+        value, kind = values[field.name], _JSON_TYPES.get(field.name, field.type)
+        if not matches(value, kind):
+            name = getattr(kind, "__name__", str(kind))
+            raise _impossible(where, field.name, value, f"should be of type {name}")
+        if isinstance(value, int | float) and not 0 <= value <= _MOST:
+            raise _impossible(where, field.name, value, "should not be negative, nor that large")
+    return cls(**{field.name: values[field.name] for field in fields})
+
+
+def _impossible(where: str, name: str, value: Any, problem: str) -> RecordsError:
+    text = repr(value)
+    text = text if len(text) <= 60 else f"{text[:57]}..."
+    return RecordsError(f"{where}: {name} {problem}, but is {text}: copy or build the data again")
+
+
+# What JSON holds where the dataclasses have something else.
+_JSON_TYPES = {"shards": list, "splits": dict}
 
 
 def read_metadata(directory: str) -> Metadata | None:
     """Reads `metadata.json` of `directory`; None where there is no such file.
 
     Raises:
-        RecordsError: broken JSON, missing keys, or a schema newer than this code.
+        RecordsError: it cannot be read, is broken JSON, lacks keys, has impossible values, or a
+            schema newer than this code.
     """
     path = os.path.join(directory, METADATA_FILE)
     if not tf.io.gfile.exists(path):
@@ -116,7 +140,9 @@ def read_metadata(directory: str) -> Metadata | None:
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             values = json.loads(file.read().decode("utf-8"))
-    except (ValueError, tf.errors.OpError) as error:
+    except tf.errors.OpError as error:
+        raise RecordsError(f"cannot read {path}: {reason(error)}") from error
+    except (ValueError, RecursionError) as error:
         raise RecordsError(f"{path} cannot be read as JSON: {error}") from error
     version = values.get("schema_version") if isinstance(values, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -125,15 +151,38 @@ def read_metadata(directory: str) -> Metadata | None:
             "update electra_keras or rebuild the data"
         )
     metadata = _build(Metadata, values, path)
-    if not isinstance(metadata.splits, dict):
-        raise RecordsError(f"{path}: 'splits' should be a JSON object")
-    splits = {}
-    for name, value in metadata.splits.items():
-        split = _build(Split, value, f"{path}: split {name!r}")
-        if not isinstance(split.shards, list):
-            raise RecordsError(f"{path}: 'shards' of split {name!r} should be a list")
-        shards = tuple(
-            _build(Shard, shard, f"{path}: a shard of {name!r}") for shard in split.shards
-        )
-        splits[name] = dataclasses.replace(split, shards=shards)
+    for name, wrong, problem in (
+        ("compression", metadata.compression not in ("", "GZIP"), "should be '' or 'GZIP'"),
+        ("max_seq_length", not 1 <= metadata.max_seq_length < 2**20, "is no length of examples"),
+        ("vocab_size", not 1 <= metadata.vocab_size < 2**28, "is no size of a vocabulary"),
+        ("validation_fraction", metadata.validation_fraction > 1, "should be a share"),
+    ):
+        if wrong:
+            raise _impossible(path, name, getattr(metadata, name), problem)
+    splits = {name: _build_split(value, name, path) for name, value in metadata.splits.items()}
     return dataclasses.replace(metadata, splits=splits)
+
+
+def _build_split(values: Any, name: str, path: str) -> Split:
+    where = f"{path}: split {name!r}"
+    split = _build(Split, values, where)
+    shards = tuple(_build(Shard, shard, f"{where}, a shard") for shard in split.shards)
+    for shard in shards:
+        # The files lie beside metadata.json: a name that leads elsewhere is none of a builder's.
+        if (
+            shard.name in ("", ".", "..")
+            or re.search(r"[/\\]", shard.name)
+            or not shard.name.isprintable()
+        ):
+            raise _impossible(where, "name", shard.name, "of a shard should be that of a file")
+    names = [shard.name for shard in shards]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RecordsError(f"{where} lists {twice} twice: copy or build the data again")
+    total = sum(shard.examples for shard in shards)
+    if total != split.examples:
+        raise RecordsError(
+            f"{where} has {split.examples} examples, but its shards have {total} together: copy or "
+            "build the data again"
+        )
+    return dataclasses.replace(split, shards=shards)

@@ -1,180 +1,158 @@
 """tf.data pipelines over TFRecords whose order is a pure function of (seed, epoch)."""
 
 import dataclasses
-import struct
+import itertools
+from collections import deque
+from collections.abc import Sequence
 
+from electra_keras.console import UsageError, UserError
+from electra_keras.data.errors import (
+    READ_ERRORS,
+    UNKNOWN_TOKEN,
+    WRONG_COUNT,
+    explain_error,
+    explain_read_error,
+)
+from electra_keras.data.opening import ReadableRecords, open_records
+from electra_keras.data.records import parse_batch
+
+# isort: split
+# After electra_keras.console, which sets TensorFlow's log level.
 import tensorflow as tf
-from absl import logging
 
-from electra_keras.console import ProgressLine, UsageError, UserError
-from electra_keras.data.records import FileScan, RecordsError, RecordSet, parse_batch, scan_file
+__all__ = [
+    "READ_ERRORS",
+    "ReadableRecords",
+    "TrainingFeed",
+    "evaluated_examples",
+    "evaluation_dataset",
+    "explain_error",
+    "explain_read_error",
+    "num_evaluation_batches",
+    "open_records",
+    "positions_after",
+    "training_dataset",
+]
 
 _FILES_AT_ONCE = 16
+# Records of a file that are handed on, and counted, together.
+_CHUNK = 256
+_CHUNKS_AHEAD = 2
 
 
-@dataclasses.dataclass(frozen=True)
-class ReadableRecords:
-    """A record set in which every file's number of usable examples is known.
+# Where reading stands in a file: its index in `RecordSet.files`, and examples read before.
+Position = tuple[int, int]
 
-    Attributes:
-        records: the files.
-        examples_per_file: as `records.files`, bad records left out.
-        scans: with `skip_bad_records`, what each file's scan found; else None.
+
+def positions_after(
+    order: Sequence[int], counts: Sequence[int], cycle: int, skipped: int
+) -> list[Position]:
+    """Returns what is left of `_read` after its first examples, without reading them.
+
+    An interleaving has `cycle` places, which give one example in turn; a place whose file has ended
+    passes once, and takes the next file at its next turn.
+
+    Args:
+        order: indexes of the files.
+        counts: examples of each file, by its index.
+        cycle: how many files are read in turns.
+        skipped: examples that were read, at most the sum of the counts.
+
+    Returns:
+        the files that remain, in the order in which an interleaving of the remainder takes them.
     """
+    waiting = deque(order)
+    places: deque[list[int] | None] = deque([None] * cycle)  # file, examples read; at turn first
+    while skipped:
+        reading = [place for place in places if place is not None]
+        if reading and (len(reading) == cycle or not waiting):
+            # Rounds in which no file ends.
+            left = min(counts[file] - done for file, done in reading)
+            rounds = min(left, skipped // len(reading))
+            for place in reading:
+                place[1] += rounds
+            skipped -= rounds * len(reading)
+            if not skipped:
+                break
+        if places[0] is None and waiting:
+            places[0] = [waiting.popleft(), 0]
+        place = places[0]
+        if place is not None and place[1] < counts[place[0]]:
+            place[1] += 1
+            skipped -= 1
+        else:
+            places[0] = None
+        places.rotate(-1)
+    remaining = []
+    for place in places:
+        if place is not None:
+            remaining.append((place[0], place[1]))
+        elif waiting:
+            remaining.append((waiting.popleft(), 0))
+    return remaining + [(file, 0) for file in waiting]
 
-    records: RecordSet
-    examples_per_file: tuple[int, ...]
-    scans: tuple[FileScan, ...] | None
 
-    @property
-    def num_examples(self) -> int:
-        """Usable examples in all files."""
-        return sum(self.examples_per_file)
+def _read(
+    source: ReadableRecords,
+    files: tf.Tensor,
+    starts: tf.Tensor,
+    stops: tf.Tensor,
+    files_at_once: int,
+) -> tf.data.Dataset:
+    """Returns the serialized examples of files, one of each in turn.
 
+    Args:
+        source: the records.
+        files: int [n], indexes of the files in the order in which they are opened.
+        starts, stops: int64 [n], the examples of each that are read.
+        files_at_once: how many files are read in turns.
 
-def open_records(records: RecordSet, skip_bad_records: bool = False) -> ReadableRecords:
-    """Counts the examples where metadata does not, and finds the bad ones when they are to be skipped.
-
-    Raises:
-        RecordsError: a truncated file (named), unless bad records are skipped; no usable example.
+    A file that ends early, or has more than its examples, ends the reading with an
+    InvalidArgumentError.
     """
-    if skip_bad_records:
-        scans = _scan_all(records)
-        counts = tuple(scan.examples for scan in scans)
-    else:
-        scans = None
-        counts = records.examples_per_file or _count_all(records)
-    if not sum(counts):
-        raise RecordsError(f"no usable records in {records.files[0]} and its like")
-    return ReadableRecords(records, counts, scans)
-
-
-def _scan_all(records: RecordSet) -> tuple[FileScan, ...]:
-    scans = []
-    progress = ProgressLine(len(records.files), "files scanned for bad records")
-    for path in records.files:
-        scan = scan_file(path, records.compression, records.max_seq_length)
-        scans.append(scan)
-        progress.update(len(scans))
-        if scan.bad_records:
-            logging.warning(
-                "%s: skipping %d unreadable records, the first of them record %d",
-                path, len(scan.bad_records), scan.bad_records[0],
-            )  # fmt: skip
-        if scan.damaged_at is not None:
-            logging.warning(
-                "%s: damaged at record %d; skipping it and the rest of the file",
-                path, scan.damaged_at,
-            )  # fmt: skip
-    progress.clear()
-    if records.num_examples is not None:
-        lost = records.num_examples - sum(scan.examples for scan in scans)
-        if lost:
-            logging.warning("skipped %d of %d records", lost, records.num_examples)
-    return tuple(scans)
-
-
-def _count_all(records: RecordSet) -> tuple[int, ...]:
-    counts = []
-    progress = ProgressLine(len(records.files), "files counted (no metadata.json)")
-    for path in records.files:
-        counts.append(_count_records(path, records))
-        progress.update(len(counts))
-    progress.clear()
-    return tuple(counts)
-
-
-def _count_records(path: str, records: RecordSet) -> int:
-    """Counts the records of a file by their length fields, without reading their contents."""
-    if records.compression:
-        scan = scan_file(path, records.compression, records.max_seq_length)
-        if scan.damaged_at is not None:
-            raise _damaged(path, scan.damaged_at)
-        return scan.examples
-    size, count, offset = tf.io.gfile.stat(path).length, 0, 0
-    with tf.io.gfile.GFile(path, "rb") as file:
-        while offset < size:
-            file.seek(offset)
-            header = file.read(8)
-            # Length, its checksum (4 bytes), the record, its checksum (4 bytes).
-            offset += struct.unpack("<Q", header)[0] + 16 if len(header) == 8 else size + 1
-            if offset > size:
-                raise _damaged(path, count)
-            count += 1
-    return count
-
-
-def _damaged(path: str, record: int) -> RecordsError:
-    return RecordsError(
-        f"{path} is truncated or corrupt at record {record}: build or copy it again, or train with "
-        "--skip_bad_records"
-    )
-
-
-def explain_error(error: tf.errors.OpError, source: ReadableRecords) -> UserError:
-    """Returns what a TensorFlow error in a loop over records means, for a person."""
     records = source.records
-    message = (error.message or repr(error)).strip()
-    if "not below the vocabulary" in message:
-        return RecordsError(
-            f"a token id in {records.files[0]} or its like is not below the vocabulary size: the "
-            "records were built with another vocabulary"
-        )
-    if isinstance(error, tf.errors.ResourceExhaustedError):
-        return UserError(
-            "out of memory: give --recompute, raise --gradient_accumulation_steps, or lower the batch "
-            f"size ({message.splitlines()[0]})"
-        )
-    if isinstance(error, tf.errors.DataLossError) or "arse" in message:
-        return explain_read_error(records)
-    return UserError(f"TensorFlow stopped: {message.splitlines()[0]}")
-
-
-def explain_read_error(records: RecordSet) -> RecordsError:
-    """Returns an error that names the file and record at which reading failed."""
-    for path in records.files:
-        scan = scan_file(path, records.compression, records.max_seq_length)
-        if scan.bad_records:
-            return RecordsError(
-                f"{path}: record {scan.bad_records[0]} does not hold the expected features of "
-                f"length {records.max_seq_length}: build it again, or train with "
-                "--skip_bad_records"
-            )
-        if scan.damaged_at is not None:
-            return _damaged(path, scan.damaged_at)
-    return RecordsError(f"a record file beside {records.files[0]} changed while it was read")
-
-
-def _read(source: ReadableRecords, order: tf.Tensor, files_at_once: int) -> tf.data.Dataset:
-    """Returns the serialized examples of the files in the given order of their indexes."""
-    paths = tf.gather(tf.constant(source.records.files), order)
-    if source.scans is None:
-        files = tf.data.Dataset.from_tensor_slices(paths)
-
-        def read_file(path: tf.Tensor) -> tf.data.Dataset:
-            return tf.data.TFRecordDataset(path, compression_type=source.records.compression)
-    else:
+    ends = tf.gather(tf.constant(source.examples_per_file, tf.int64), files)
+    parts = [files, starts, stops, ends]
+    if source.scans is not None:
         limits = [scan.examples + len(scan.bad_records) for scan in source.scans]
         bad = tf.ragged.constant(
             [scan.bad_records for scan in source.scans], dtype=tf.int64, ragged_rank=1
         )
-        files = tf.data.Dataset.from_tensor_slices(
-            (paths, tf.gather(tf.constant(limits, tf.int64), order), tf.gather(bad, order))
-        )
+        parts += [tf.gather(tf.constant(limits, tf.int64), files), tf.gather(bad, files)]
 
-        def read_file(path: tf.Tensor, limit: tf.Tensor, bad: tf.Tensor) -> tf.data.Dataset:
-            file = tf.data.TFRecordDataset(path, compression_type=source.records.compression)
+    def read_file(
+        number: tf.Tensor, start: tf.Tensor, stop: tf.Tensor, end: tf.Tensor, *scan: tf.Tensor
+    ) -> tf.data.Dataset:
+        path = tf.gather(tf.constant(records.files), number)
+        file = tf.data.TFRecordDataset(path, compression_type=records.compression)
+        if scan:
+            limit, bad = scan
             file = file.take(limit).enumerate()
             file = file.filter(lambda index, _: tf.reduce_all(index != bad))
-            return file.map(lambda _, record: record)
+            file = file.map(lambda _, record: record)
+        # Read to its very end, to find that it is there, but where only a part is wanted.
+        file = file.take(tf.where(stop < end, stop, tf.int64.max)).skip(start)
 
-    return files.interleave(read_file, cycle_length=files_at_once)
+        def check(index: tf.Tensor, chunk: tf.Tensor) -> tf.Tensor:
+            expected = tf.clip_by_value(stop - start - index * _CHUNK, 0, _CHUNK)
+            right = tf.size(chunk, tf.int64) == expected
+            with tf.control_dependencies([tf.debugging.Assert(right, [WRONG_COUNT, number])]):
+                return tf.identity(chunk)
+
+        nothing = tf.data.Dataset.from_tensors(tf.zeros([0], tf.string))
+        chunks = file.batch(_CHUNK).concatenate(nothing).enumerate().map(check)
+        # Each file is read ahead in a thread of its own; an interleaving in parallel has the same order
+        # but costs more for each example than all the rest.
+        return chunks.prefetch(_CHUNKS_AHEAD).unbatch()
+
+    parts = tf.data.Dataset.from_tensor_slices(tuple(parts))
+    return parts.interleave(read_file, cycle_length=files_at_once)
 
 
 def _parse(serialized: tf.Tensor, source: ReadableRecords, vocab_size: int) -> dict[str, tf.Tensor]:
     batch = parse_batch(serialized, source.records.max_seq_length)
     # XLA would silently clamp such an id.
-    message = f"a token id is not below the vocabulary's {vocab_size}"
+    message = f"{UNKNOWN_TOKEN} size {vocab_size}"
     with tf.control_dependencies(
         [tf.debugging.assert_less(batch["input_ids"], vocab_size, message)]
     ):
@@ -198,7 +176,7 @@ def training_dataset(
     Each epoch permutes the files, interleaves them and shuffles block after block, all seeded by
     (seed, epoch); the last, incomplete batch of an epoch is dropped. Every host reads all files and
     keeps its rows of each global batch, so the order does not depend on the number of hosts.
-    Skipped examples are read but not parsed.
+    What stands before `start_step` is passed over by whole blocks, without reading it.
 
     Args:
         source: the records.
@@ -228,18 +206,32 @@ def training_dataset(
             "training examples"
         )
 
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+    counts = tf.constant(source.examples_per_file, tf.int64)
+
+    def epoch_from(epoch: tf.Tensor, batch: int) -> tf.data.Dataset:
+        """Returns an epoch's batches of serialized examples from one on; eager, if not the first."""
         key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0]), epoch)
 
         def shuffle(block: tf.Tensor | int, values: tf.Tensor) -> tf.Tensor:
             block_key = tf.random.experimental.stateless_fold_in(key, block)
             return tf.random.experimental.stateless_shuffle(values, block_key)
 
-        order = shuffle(-1, tf.range(len(source.records.files)))
-        examples = _read(source, order, _FILES_AT_ONCE)
+        files = shuffle(-1, tf.range(len(source.records.files)))
+        starts = tf.zeros_like(files, tf.int64)
+        first_block, skipped = divmod(batch * global_batch_size, shuffle_buffer)
+        if first_block:
+            positions = positions_after(
+                files.numpy().tolist(),
+                source.examples_per_file,
+                _FILES_AT_ONCE,
+                first_block * shuffle_buffer,
+            )
+            files = tf.constant([file for file, _ in positions])
+            starts = tf.constant([start for _, start in positions], tf.int64)
+        examples = _read(source, files, starts, tf.gather(counts, files), _FILES_AT_ONCE)
         # Blocks, not Dataset.shuffle: that draws from TensorFlow's global seed too.
-        examples = examples.batch(shuffle_buffer).enumerate().map(shuffle).unbatch()
-        return examples.batch(global_batch_size, drop_remainder=True)
+        examples = examples.batch(shuffle_buffer).enumerate(first_block).map(shuffle).unbatch()
+        return examples.skip(skipped).batch(global_batch_size, drop_remainder=True)
 
     rows = global_batch_size // num_hosts
 
@@ -248,7 +240,9 @@ def training_dataset(
         return tf.reshape(own, [replicas_per_host, rows // replicas_per_host])
 
     start_epoch, skipped = divmod(start_step, batches_per_epoch)
-    dataset = tf.data.Dataset.range(start_epoch, 2**31).flat_map(one_epoch).skip(skipped)
+    dataset = epoch_from(tf.constant(start_epoch, tf.int64), skipped)
+    later = tf.data.Dataset.range(start_epoch + 1, 2**31)
+    dataset = dataset.concatenate(later.flat_map(lambda epoch: epoch_from(epoch, 0)))
     dataset = dataset.map(own_rows).unbatch()
     dataset = dataset.map(
         lambda serialized: _parse(serialized, source, vocab_size),
@@ -280,7 +274,7 @@ class TrainingFeed:
             **hosts,
         )
 
-    def explain(self, error: tf.errors.OpError) -> UserError:
+    def explain(self, error: tf.errors.OpError | UnicodeDecodeError) -> UserError:
         """Returns what an error of TensorFlow's in the loop means."""
         return explain_error(error, self.source)
 
@@ -297,7 +291,8 @@ def evaluation_dataset(
     """Returns per-replica batches of every example once, in the order of the files.
 
     The last batch is filled up with empty examples, whose input_mask is 0. Arguments as
-    `training_dataset`; `max_batches` limits the number of global batches.
+    `training_dataset`; `max_batches` limits the number of global batches, which then hold the first
+    examples of each file.
     """
     replicas = num_hosts * replicas_per_host
     if global_batch_size % replicas:
@@ -305,10 +300,11 @@ def evaluation_dataset(
             f"--eval_batch_size={global_batch_size} is not a multiple of the {replicas} replicas"
         )
     rows, length = global_batch_size // num_hosts, source.records.max_seq_length
-    dataset = _read(source, tf.range(len(source.records.files)), files_at_once=1)
+    stops = evaluated_examples(source, global_batch_size, max_batches)
+    files = tf.range(len(stops))
+    stops = tf.constant(stops, tf.int64)
+    dataset = _read(source, files, tf.zeros_like(stops), stops, files_at_once=1)
     dataset = dataset.batch(global_batch_size)
-    if max_batches is not None:
-        dataset = dataset.take(max_batches)
 
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         missing = global_batch_size - tf.shape(serialized)[0]
@@ -321,9 +317,21 @@ def evaluation_dataset(
     return dataset.map(parse).unbatch().prefetch(2 * replicas_per_host)
 
 
+def evaluated_examples(
+    source: ReadableRecords, global_batch_size: int, max_batches: int | None
+) -> list[int]:
+    """Returns how many examples of each file `evaluation_dataset` has: the same share of all of them."""
+    counts, total = source.examples_per_file, source.num_examples
+    wanted = total if max_batches is None else min(total, max_batches * global_batch_size)
+    ends = [0, *itertools.accumulate(counts)]
+    return [
+        end * wanted // total - begin * wanted // total for begin, end in itertools.pairwise(ends)
+    ]
+
+
 def num_evaluation_batches(
     source: ReadableRecords, global_batch_size: int, max_batches: int | None
 ) -> int:
     """Returns how many global batches `evaluation_dataset` has."""
-    batches = -(-source.num_examples // global_batch_size)
-    return batches if max_batches is None else min(batches, max_batches)
+    examples = sum(evaluated_examples(source, global_batch_size, max_batches))
+    return -(-examples // global_batch_size)

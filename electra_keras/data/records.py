@@ -7,10 +7,19 @@ what it would say is then read from the files themselves.
 """
 
 import dataclasses
+import gzip
 import os
+import zlib
 from collections.abc import Iterator
 
-from electra_keras.data.examples import FEATURES, serialize_example, serialize_examples
+from electra_keras.console import reason
+from electra_keras.data import paths
+from electra_keras.data.examples import (
+    FEATURES,
+    record_sizes,
+    serialize_example,
+    serialize_examples,
+)
 from electra_keras.data.metadata import (
     METADATA_FILE,
     SCHEMA_VERSION,
@@ -26,10 +35,12 @@ from electra_keras.files import TEMPORARY_MARK
 # isort: split
 # After electra_keras.console, which sets TensorFlow's log level.
 import tensorflow as tf
+from absl import logging
 
 __all__ = [
     "FEATURES",
     "METADATA_FILE",
+    "NOT_PARSED",
     "SCHEMA_VERSION",
     "TEMPORARY_MARK",
     "FileScan",
@@ -39,6 +50,7 @@ __all__ = [
     "Shard",
     "Split",
     "find_records",
+    "has_validation",
     "parse_batch",
     "read_metadata",
     "read_serialized",
@@ -50,6 +62,10 @@ __all__ = [
 
 # Without metadata the first record of at most this many files is compared, to find mixed lengths.
 _FIRST_RECORDS = 64
+
+# What `parse_batch` raises. TensorFlow quotes a record that is no tf.train.Example in its message, and
+# Python then fails to decode that.
+NOT_PARSED = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
 
 
 # --- Finding -------------------------------------------------------------------------------------
@@ -92,15 +108,23 @@ def find_records(source: str, split: str = "train") -> RecordSet:
         RecordsError: nothing found; a file missing, empty, or of another size than metadata
             says; a first record that is not of the schema.
     """
+    try:
+        return _find_records(source, split)
+    except tf.errors.OpError as error:  # no right to read, a file system that does not answer
+        raise RecordsError(f"cannot read {source}: {reason(error)}") from error
+
+
+def has_validation(source: str) -> bool:
+    """Whether a directory without metadata holds files of a validation split."""
+    return tf.io.gfile.isdir(source) and bool(paths.record_files(source, "validation"))
+
+
+def _find_records(source: str, split: str) -> RecordSet:
     if tf.io.gfile.isdir(source):
         metadata = read_metadata(source)
         if metadata is not None:
             return _listed_records(source, split, metadata)
-        files = [
-            path
-            for path in _glob(os.path.join(source, "*tfrecord*"))
-            if os.path.basename(path).startswith("validation") == (split == "validation")
-        ]
+        files = _whole_directory(source, split)
         if not files:
             raise RecordsError(
                 f"no {split} records in {source}: it holds neither {METADATA_FILE} nor such "
@@ -108,14 +132,18 @@ def find_records(source: str, split: str = "train") -> RecordSet:
             )
     else:
         files = []
-        for pattern in filter(None, (part.strip() for part in source.split(","))):
-            is_directory = tf.io.gfile.isdir(pattern)
-            found = _glob(os.path.join(pattern, "*tfrecord*") if is_directory else pattern)
+        for pattern, found in paths.split_list(source):
+            if found == [pattern] and tf.io.gfile.isdir(pattern):
+                found = _whole_directory(pattern, None)
+            found = paths.only_files(found)
             if not found:
                 raise RecordsError(f"no record files match {pattern!r}")
             files += found
         if not files:
             raise RecordsError("no record files were named")
+        missing = paths.missing_files(sorted(set(files)))
+        if missing is not None:
+            logging.warning("%s: going on without them, as the files were named", missing[0])
     files = sorted(set(files))
     for path in files:
         if tf.io.gfile.stat(path).length == 0:
@@ -134,6 +162,21 @@ def find_records(source: str, split: str = "train") -> RecordSet:
             f"{lengths[other]} in {other}; train on one of them"
         )
     return RecordSet(tuple(files), compression, lengths[files[0]], None, None)
+
+
+def _whole_directory(directory: str, split: str | None) -> list[str]:
+    """Returns the record files of a directory without metadata, of one split or of all."""
+    splits = ("train", "validation") if split is None else (split,)
+    files = [path for name in splits for path in paths.record_files(directory, name)]
+    missing = paths.missing_files(files)
+    if missing is not None:
+        phrase, is_sample = missing
+        if not is_sample:
+            raise RecordsError(
+                f"{phrase}: copy or build them again, or name the files to read, separated by commas"
+            )
+        logging.warning("%s: going on with the sample that is there", phrase)
+    return files
 
 
 def _listed_records(directory: str, split: str, metadata: Metadata) -> RecordSet:
@@ -159,6 +202,15 @@ def _listed_records(directory: str, split: str, metadata: Metadata) -> RecordSet
             )
         if not shard.examples:
             raise RecordsError(f"{path} holds no examples: build the data again")
+        smallest, largest = record_sizes(metadata.max_seq_length)
+        if not metadata.compression and not (
+            smallest * shard.examples <= shard.bytes <= largest * shard.examples
+        ):
+            raise RecordsError(
+                f"{path} cannot hold the {shard.examples} examples of length "
+                f"{metadata.max_seq_length} that {where} lists in its {shard.bytes} bytes: copy or "
+                "build the data again"
+            )
     return RecordSet(
         files=tuple(os.path.join(directory, shard.name) for shard in shards),
         compression=metadata.compression,
@@ -166,12 +218,6 @@ def _listed_records(directory: str, split: str, metadata: Metadata) -> RecordSet
         examples_per_file=tuple(shard.examples for shard in shards),
         metadata=metadata,
     )
-
-
-def _glob(pattern: str) -> list[str]:
-    """Returns the files, not directories, that match, without a builder's temporary ones."""
-    found = sorted(tf.io.gfile.glob(pattern))
-    return [path for path in found if TEMPORARY_MARK not in path and not tf.io.gfile.isdir(path)]
 
 
 def _detect_compression(path: str) -> str:
@@ -216,18 +262,22 @@ def read_serialized(path: str, compression: str) -> Iterator[bytes]:
     Raises:
         tf.errors.DataLossError: after the last good record, where the next is cut off or corrupt.
     """
-    # Several records a call, for speed; `ignore_errors`-like tricks would hide the damage, so
-    # the batch that fails is read again one by one.
+    for batch in _read_batches(path, compression):
+        yield from batch.numpy()
+
+
+def _read_batches(path: str, compression: str) -> Iterator[tf.Tensor]:
+    """Yields the same, as string tensors of several records."""
+    # `ignore_errors`-like tricks would hide the damage, so the batch that fails is read again one by
+    # one.
     count = 0
     dataset = tf.data.TFRecordDataset(path, compression_type=compression)
     try:
-        for batch in dataset.batch(256):
-            records = batch.numpy()
-            yield from records
-            count += len(records)
+        for batch in dataset.batch(512):
+            yield batch
+            count += len(batch)
     except tf.errors.DataLossError:
-        for record in dataset.skip(count):
-            yield record.numpy()
+        yield from dataset.skip(count).batch(1)
 
 
 def parse_batch(serialized: tf.Tensor, max_seq_length: int) -> dict[str, tf.Tensor]:
@@ -239,6 +289,9 @@ def parse_batch(serialized: tf.Tensor, max_seq_length: int) -> dict[str, tf.Tens
 
     Returns:
         `FEATURES`, each int32 [batch, max_seq_length].
+
+    Raises:
+        NOT_PARSED: in eager mode, a record that does not hold them.
     """
     schema = {name: tf.io.FixedLenFeature([max_seq_length], tf.int64) for name in FEATURES}
     parsed = tf.io.parse_example(serialized, schema)
@@ -266,28 +319,31 @@ class FileScan:
 
 def scan_file(path: str, compression: str, max_seq_length: int) -> FileScan:
     """Reads one file to its end, or to where it is damaged, and counts the records that parse."""
-    total, bad, batch = 0, [], []
-
-    def check() -> None:
-        try:
-            parse_batch(batch, max_seq_length)
-        except tf.errors.InvalidArgumentError:
-            for offset, record in enumerate(batch, start=total - len(batch)):
-                try:
-                    parse_batch([record], max_seq_length)
-                except tf.errors.InvalidArgumentError:
-                    bad.append(offset)
-        batch.clear()
-
-    damaged_at = None
+    total, bad, damaged_at = 0, [], None
     try:
-        for record in read_serialized(path, compression):
-            batch.append(record)
-            total += 1
-            if len(batch) == 512:
-                check()
+        for batch in _read_batches(path, compression):
+            try:
+                parse_batch(batch, max_seq_length)
+            except NOT_PARSED:
+                for number, record in enumerate(batch.numpy(), start=total):
+                    try:
+                        parse_batch([record], max_seq_length)
+                    except NOT_PARSED:
+                        bad.append(number)
+            total += len(batch)
     except tf.errors.DataLossError:
         damaged_at = total
-    if batch:
-        check()
+    if damaged_at is None and compression and not _is_whole_gzip(path):
+        damaged_at = total
     return FileScan(path, total - len(bad), tuple(bad), damaged_at)
+
+
+def _is_whole_gzip(path: str) -> bool:
+    """Whether a compressed file has its end: TensorFlow takes one cut off after a record for whole."""
+    try:
+        with tf.io.gfile.GFile(path, "rb") as raw, gzip.GzipFile(fileobj=raw) as file:
+            while file.read(1 << 20):
+                pass
+    except (EOFError, OSError, zlib.error):
+        return False
+    return True

@@ -10,12 +10,13 @@ import tensorflow as tf
 from electra_keras.console import UsageError
 from electra_keras.data import pipeline
 from electra_keras.data.pipeline import (
+    evaluated_examples,
     evaluation_dataset,
     num_evaluation_batches,
     open_records,
     training_dataset,
 )
-from electra_keras.data.records import RecordsError, find_records
+from electra_keras.data.records import RecordsError, find_records, serialize_example
 from tests import runs
 
 VOCAB = 60
@@ -96,6 +97,72 @@ def test_gzip_records(tmp_path, source):
     )
 
 
+def defined_order(source, seed, shuffle_buffer, epoch):
+    """An epoch as the definition of the order says it, by TensorFlow's own sequential interleave."""
+    key = tf.random.experimental.stateless_fold_in(
+        tf.constant([seed, 0]), tf.constant(epoch, tf.int64)
+    )
+
+    def shuffle(block, values):
+        block_key = tf.random.experimental.stateless_fold_in(key, block)
+        return tf.random.experimental.stateless_shuffle(values, block_key)
+
+    order = shuffle(-1, tf.range(len(source.records.files)))
+    files = tf.data.Dataset.from_tensor_slices(tf.gather(source.records.files, order))
+    examples = files.interleave(tf.data.TFRecordDataset, cycle_length=16)
+    return examples.batch(shuffle_buffer).enumerate().map(shuffle).unbatch()
+
+
+@pytest.fixture(scope="module")
+def uneven_source(tmp_path_factory):
+    """Forty files, more than are read at once, of 1 to 30 examples, each example different."""
+    directory, number = tmp_path_factory.mktemp("uneven"), 0
+    for file, count in enumerate(np.random.default_rng(3).integers(1, 31, 40)):
+        with tf.io.TFRecordWriter(str(directory / f"part{file:02d}.tfrecord")) as writer:
+            for _ in range(count):
+                ids = [number // VOCAB, number % VOCAB, 0, 0]
+                writer.write(serialize_example(ids, [1] * 4, [0] * 4))
+                number += 1
+    return open_records(find_records(str(directory)))
+
+
+def test_reading_ahead_and_passing_over_keep_the_order(uneven_source):
+    source, batch, buffer = uneven_source, 8, 50
+    steps = source.num_examples // batch
+    assert steps > 60
+    for epoch in (0, 1):
+        first = (0, 1, 7, steps - 1) if epoch else (13, steps // 2)
+        records = list(defined_order(source, 5, buffer, epoch).batch(batch, drop_remainder=True))
+        expected = [pipeline.parse_batch(r, 4)["input_ids"].numpy() for r in records]
+        for step in first:
+            dataset = training_dataset(source, VOCAB, batch, 5, buffer, epoch * steps + step)
+            got = [b["input_ids"].numpy() for b in dataset.take(steps - step)]
+            np.testing.assert_array_equal(got, expected[step:])
+
+
+@pytest.mark.parametrize("files, cycle", [(3, 4), (9, 4), (17, 5)])
+def test_positions_after_examples_are_those_of_an_interleaving(files, cycle):
+    rng = np.random.default_rng(files)
+    counts = rng.integers(0, 4, files).tolist()
+    order = rng.permutation(files).tolist()
+
+    def interleaved(positions):
+        parts = tf.data.Dataset.from_tensor_slices(np.array(positions).reshape(-1, 2))
+        return parts.interleave(
+            lambda part: tf.data.Dataset.range(
+                part[1], tf.gather(tf.constant(counts, tf.int64), part[0])
+            ).map(lambda example: tf.stack([part[0], example])),
+            cycle_length=cycle,
+        )
+
+    whole = [tuple(v) for v in interleaved([(file, 0) for file in order]).as_numpy_iterator()]
+    assert len(whole) == sum(counts)
+    for skipped in range(sum(counts) + 1):
+        positions = pipeline.positions_after(order, counts, cycle, skipped)
+        rest = [tuple(v) for v in interleaved(positions).as_numpy_iterator()] if positions else []
+        assert rest == whole[skipped:], skipped
+
+
 def test_too_few_examples_and_batches_that_do_not_divide(source):
     with pytest.raises(UsageError, match="more than the 44 training examples"):
         training_dataset(source, VOCAB, 64, 1, 100)
@@ -141,3 +208,24 @@ def test_a_truncated_file_is_named_when_records_are_counted(source):
 def test_an_id_beyond_the_vocabulary_ends_the_reading(source):
     with pytest.raises(tf.errors.InvalidArgumentError, match="not below the vocabulary"):
         list(evaluation_dataset(source, 30, 4))
+
+
+def test_a_part_of_the_split_is_of_all_files(uneven_source):
+    """A bounded evaluation: the first examples of each file, in proportion, always the same."""
+    source = uneven_source
+    everything = evaluated_examples(source, 8, None)
+    assert everything == list(source.examples_per_file)
+    assert evaluated_examples(source, 8, 10**6) == everything
+    part = evaluated_examples(source, 8, 20)
+    assert sum(part) == 160 and num_evaluation_batches(source, 8, 20) == 20
+    share = 160 / source.num_examples
+    for taken, count in zip(part, source.examples_per_file, strict=True):
+        assert abs(taken - share * count) <= 1
+    records = [
+        record
+        for path, taken in zip(source.records.files, part, strict=True)
+        for record in tf.data.TFRecordDataset(path).take(taken)
+    ]
+    expected = pipeline.parse_batch(tf.stack(records), 4)["input_ids"].numpy()
+    got = take(evaluation_dataset(source, VOCAB, 8, max_batches=20), 99)
+    np.testing.assert_array_equal(np.concatenate(got), expected)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from electra_keras.data import records
+from electra_keras.data.examples import record_sizes
 from electra_keras.data.records import (
     FEATURES,
     Metadata,
@@ -144,6 +145,59 @@ def test_wrong_metadata_is_one_clear_error(tmp_path, change, message):
         read_metadata(str(tmp_path))
 
 
+def set_shard(name, value):
+    return lambda v: v["splits"]["train"]["shards"][0].update({name: value})
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda v: v.update(compression="ZIPX"), "compression should be '' or 'GZIP'"),
+        (lambda v: v.update(unigram_entropy=None), "unigram_entropy should be of type float"),
+        (lambda v: v.update(unigram_entropy=float("nan")), "unigram_entropy"),
+        (lambda v: v.update(max_seq_length="8"), "max_seq_length should be of type int"),
+        (lambda v: v.update(max_seq_length=0), "max_seq_length"),
+        (lambda v: v.update(max_seq_length=10**12), "max_seq_length"),
+        (lambda v: v.update(vocab_size=-5), "vocab_size should not be negative"),
+        (lambda v: v.update(lower_case=1), "lower_case should be of type bool"),
+        (lambda v: v.update(schema_version=True), "schema_version"),
+        (lambda v: v.update(splits={"train": 5}), "split 'train' should be a JSON object"),
+        (lambda v: v["splits"]["train"].update(shards={}), "shards should be of type list"),
+        (lambda v: v["splits"]["train"].update(shards=[None]), "should be a JSON object"),
+        (lambda v: v["splits"]["train"].update(examples=30), "its shards have 3 together"),
+        (lambda v: v["splits"]["train"].update(tokens=-1), "tokens should not be negative"),
+        (
+            lambda v: v["splits"]["train"]["shards"].append(v["splits"]["train"]["shards"][0]),
+            "twice",
+        ),
+        (set_shard("examples", -5), "examples should not be negative"),
+        (set_shard("examples", 3.0), "examples should be of type int"),
+        (set_shard("examples", True), "examples should be of type int"),
+        (set_shard("bytes", "10"), "bytes should be of type int"),
+        (set_shard("name", "../a"), "name of a shard should be that of a file"),
+        (set_shard("name", "/etc/passwd"), "name of a shard"),
+        (set_shard("name", ".."), "name of a shard"),
+        (set_shard("name", "a\0"), "name of a shard"),
+        (set_shard("name", "\ud800"), "name of a shard"),
+        (set_shard("name", ["a"]), "name should be of type str"),
+    ],
+)
+def test_impossible_metadata_is_named(tmp_path, change, message):
+    values = dataclasses.asdict(metadata_of(tmp_path, {"train": [Shard("a", 3, 10)]}))
+    values = json.loads(json.dumps(values))
+    change(values)
+    (tmp_path / "metadata.json").write_text(json.dumps(values))
+    with pytest.raises(RecordsError, match=f"metadata.json.*{message}"):
+        read_metadata(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000])
+def test_deep_metadata_is_named(tmp_path, content):
+    (tmp_path / "metadata.json").write_text(content)
+    with pytest.raises(RecordsError, match=r"metadata\.json"):
+        read_metadata(str(tmp_path))
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"schema_version": 1', "\xff"])
 def test_broken_json_names_the_file(tmp_path, content):
     (tmp_path / "metadata.json").write_bytes(content.encode("latin-1"))
@@ -182,6 +236,27 @@ def test_truncated_and_missing_shards_are_named(data_set):
     shard.unlink()
     with pytest.raises(RecordsError, match=r"train-00001.* is missing"):
         find_records(str(data_set))
+
+
+def test_a_count_that_the_bytes_cannot_hold(data_set):
+    values = json.loads((data_set / "metadata.json").read_text())
+    for factor in (10, 0.2):
+        split = json.loads(json.dumps(values))
+        train = split["splits"]["train"]
+        for shard in train["shards"]:
+            shard["examples"] = round(shard["examples"] * factor)
+        train["examples"] = sum(shard["examples"] for shard in train["shards"])
+        (data_set / "metadata.json").write_text(json.dumps(split))
+        with pytest.raises(RecordsError, match=r"train-00000.* cannot hold the (50|1) examples"):
+            find_records(str(data_set))
+
+
+@pytest.mark.parametrize("length, vocab_size", [(1, 100), (128, 30522), (512, 250_000)])
+def test_sizes_of_real_records_are_within_the_bounds(length, vocab_size):
+    smallest, largest = record_sizes(length)
+    for ids in (np.zeros((1, length), int), np.full((1, length), vocab_size - 1)):
+        (record,) = serialize_examples(ids, np.ones_like(ids), np.zeros_like(ids))
+        assert smallest <= len(record) + 16 <= largest
 
 
 def test_split_that_was_not_built(tmp_path):
@@ -256,9 +331,11 @@ def test_scan_finds_records_that_do_not_parse(tmp_path):
     good = examples(700)
     wrong_length = tf_example(input_ids=[1], input_mask=[1], segment_ids=[0])
     missing = tf_example(input_ids=[1] * LENGTH, input_mask=[1] * LENGTH)
-    write(tmp_path / "a", [*good[:3], b"junk", *good[3:600], wrong_length, missing, *good[600:]])
+    cut = serialize_example([200] * LENGTH, [1] * LENGTH, [0] * LENGTH)[:-3]
+    bad = [wrong_length, missing, cut]
+    write(tmp_path / "a", [*good[:3], b"junk", *good[3:600], *bad, *good[600:]])
     scan = scan_file(str(tmp_path / "a"), "", LENGTH)
-    assert (scan.examples, scan.bad_records, scan.damaged_at) == (700, (3, 601, 602), None)
+    assert (scan.examples, scan.bad_records, scan.damaged_at) == (700, (3, 601, 602, 603), None)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip"])
