@@ -35,7 +35,9 @@ _SPLIT = flags.DEFINE_enum(
 )
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest, or a step.")
 _BATCH_SIZE = flags.DEFINE_integer("eval_batch_size", 64, "Examples per batch.", lower_bound=1)
-_BATCHES = flags.DEFINE_integer("eval_batches", None, "At most so many batches.", lower_bound=1)
+_BATCHES = flags.DEFINE_integer(
+    "eval_batches", 0, "At most so many batches, from all files alike; 0: the whole split.", 0
+)
 _SKIP = flags.DEFINE_bool("skip_bad_records", False, "Count and skip damaged records.")
 _JSON = flags.DEFINE_bool("json", False, "Print the metrics as one JSON object.")
 
@@ -124,7 +126,8 @@ def evaluate_pretrained(model_dir: Path, data_dir: str | None) -> int:
     path = checkpoints.load_weights(model, model_dir, _CHECKPOINT.value)
     logging.info("weights from %s", path)
     source = open_records(records, _SKIP.value)
-    evaluator = Evaluator(strategy, model, source, _BATCH_SIZE.value, _BATCHES.value)
+    evaluator = Evaluator(strategy, model, source, _BATCH_SIZE.value, _BATCHES.value or None)
+    logging.info("%s", evaluator.coverage())
     progress = ProgressLine(evaluator.num_batches, "batches")
     metrics = evaluator.metrics(progress.update)
     progress.clear()

@@ -349,7 +349,11 @@ class RunOptions:
 class TrainingOptions(RunOptions):
     """One pre-training run; what is not given has the value of --model_size."""
 
-    eval_batches: int | None = option(None, "Batches of an evaluation; default: the whole split.")
+    eval_batches: int | None = option(
+        None,
+        "Batches of an evaluation, from all files alike; default: of at most 16,384 examples; 0: the "
+        "whole split.",
+    )
     best_metric: str = option(
         "discriminator_auc",
         "Validation metric that chooses the best checkpoint.",
@@ -364,7 +368,8 @@ class TrainingOptions(RunOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
-            self.eval_batches is None or self.eval_batches >= 1, "--eval_batches must be at least 1"
+            self.eval_batches is None or self.eval_batches >= 0,
+            "--eval_batches must not be negative",
         )
         require(self.pad_to_multiple_of >= 1, "--pad_to_multiple_of must be at least 1")
 
@@ -386,6 +391,8 @@ class TrainingOptions(RunOptions):
         elif self.warmup_steps is None:
             filled["warmup_steps"] = 10_000
         batch_size = self.train_batch_size or preset["train_batch_size"]
-        if self.eval_batch_size is None:
-            filled["eval_batch_size"] = batch_size // self.gradient_accumulation_steps
+        eval_batch_size = self.eval_batch_size or batch_size // self.gradient_accumulation_steps
+        filled["eval_batch_size"] = eval_batch_size
+        if self.eval_batches is None:  # a small part of the time, however large the split is
+            filled["eval_batches"] = max(1, 16_384 // max(1, eval_batch_size))
         return dataclasses.replace(self, **filled)

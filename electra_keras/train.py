@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TextIO
@@ -20,8 +21,9 @@ from absl import logging
 
 from electra_keras.data.fingerprint import of_records
 from electra_keras.data.metadata import Metadata
+from electra_keras.data.opening import FINDINGS_FILE, needs_findings
 from electra_keras.data.pipeline import ReadableRecords, TrainingFeed, open_records
-from electra_keras.data.records import RecordSet, find_records
+from electra_keras.data.records import RecordSet, find_records, has_validation
 from electra_keras.pretraining.pretrainer import ElectraPretrainer
 from electra_keras.text.vocabulary import Vocabulary
 from electra_keras.training import checkpoints, distribution, report, run_directory
@@ -58,10 +60,9 @@ def main() -> int:
     given = option_flags.given(ModelOptions)
     base = None if given & ModelOptions.SIZES else find_base(options, model_dir)
     config = make_config(model_options, given, base, train_records, vocabulary)
-    train_source = open_records(train_records, data_options.skip_bad_records)
-    validation_source = None
-    if validation_records is not None:
-        validation_source = open_records(validation_records, data_options.skip_bad_records)
+    train_source, validation_source = open_splits(
+        strategy, (train_records, validation_records), data_options.skip_bad_records, model_dir
+    )
     if options.train_batch_size > train_source.num_examples:
         raise UsageError(
             f"--train_batch_size={options.train_batch_size} is more than the "
@@ -122,10 +123,11 @@ def pretrain(
             model,
             validation_source,
             options.eval_batch_size,
-            options.eval_batches,
+            options.eval_batches or None,
             options.best_metric,
             vocabulary.tokens,
         )
+        logging.info("%s", evaluator.coverage())
     feed = TrainingFeed(
         train_source,
         config.discriminator.vocab_size,
@@ -169,9 +171,7 @@ def find_splits(options: DataOptions) -> tuple[RecordSet, RecordSet | None]:
         validation = find_records(options.validation_files, "validation")
     elif train.metadata is not None and "validation" in train.metadata.splits:
         validation = find_records(options.data_dir or options.train_files, "validation")
-    elif options.data_dir and tf.io.gfile.glob(
-        os.path.join(options.data_dir, "validation*tfrecord*")
-    ):
+    elif options.data_dir and has_validation(options.data_dir):
         validation = find_records(options.data_dir, "validation")
     if validation is None:
         logging.warning(
@@ -186,15 +186,46 @@ def find_splits(options: DataOptions) -> tuple[RecordSet, RecordSet | None]:
     return train, validation
 
 
+def open_splits(
+    strategy: tf.distribute.Strategy,
+    splits: Sequence[RecordSet | None],
+    skip_bad_records: bool,
+    model_dir: Path,
+) -> list[ReadableRecords | None]:
+    """Opens the records of all splits; what has to be counted is counted by the chief, for all workers.
+
+    Args:
+        strategy: of all workers; they share the model directory.
+        splits: the records, or None.
+        skip_bad_records: as of `open_records`.
+        model_dir: keeps what was found.
+    """
+    findings = str(model_dir / FINDINGS_FILE)
+
+    def open_all() -> list[ReadableRecords | None]:
+        return [split and open_records(split, skip_bad_records, findings) for split in splits]
+
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if not several or not any(
+        split and needs_findings(split, skip_bad_records) for split in splits
+    ):
+        return open_all()
+    opened = open_all() if distribution.is_chief(strategy) else None
+    distribution.wait_for_all(strategy)
+    return open_all() if opened is None else opened
+
+
 def find_vocabulary(options: DataOptions, records: RecordSet, model_dir: Path) -> Vocabulary:
     """Loads the vocabulary and checks it against the records' metadata."""
-    candidates = [Path(options.vocab_file)] if options.vocab_file else []
-    if not candidates:
-        candidates = [Path(records.files[0]).parent / "vocab.txt", model_dir / "vocab.txt"]
-    path = next((path for path in candidates if path.exists()), candidates[0])
-    if not path.exists() and not options.vocab_file:
-        raise UsageError(f"--vocab_file is missing, and there is no {path}")
-    vocabulary = Vocabulary.load(str(path))
+    path = options.vocab_file
+    if not path:
+        # Not by pathlib, which takes gs://a for gs:/a.
+        directories = os.path.dirname(records.files[0]), str(model_dir)
+        candidates = [os.path.join(directory, "vocab.txt") for directory in directories]
+        path = next(filter(tf.io.gfile.exists, candidates), None)
+        if path is None:
+            raise UsageError(f"--vocab_file is missing, and there is no {candidates[0]}")
+    vocabulary = Vocabulary.load(path)
     metadata = records.metadata
     if metadata is not None and metadata.vocab_sha256 != vocabulary.sha256:
         raise UsageError(

@@ -121,9 +121,9 @@ class TaskValidation:
     features: Features
     examples: Sequence[Any]
 
-    def metrics(self) -> dict[str, float]:
-        """Returns the task's metrics of the model as it is."""
-        outputs = self.predictor.outputs(self.features)
+    def metrics(self, on_batch: Callable[[int], None] | None = None) -> dict[str, float]:
+        """Returns the task's metrics of the model as it is; `on_batch` as of `Predictor.outputs`."""
+        outputs = self.predictor.outputs(self.features, on_batch)
         return self.task.evaluate(outputs, self.features, self.examples)
 
     def failed(self) -> bool:

@@ -114,16 +114,17 @@ class CheckpointStore:
         self.damaged: set[int] = set()  # steps of checkpoints that were passed over
         self._best_to_write: Path | None = None
 
-    def save(self, state: dict[str, Any]) -> Path:
+    def save(self, state: dict[str, Any], replace: bool = False) -> Path:
         """Writes a checkpoint of step `state["step"]` and deletes those that are too many.
 
-        One of that step that is damaged is replaced. What was written is on the disk when this returns.
+        One of that step that is damaged is replaced, with `replace` a whole one too. What was written is
+        on the disk when this returns.
 
         Raises:
             UserError: it cannot be written; the earlier checkpoints are untouched.
         """
         final = self.directory / f"step-{state['step']:08d}"
-        if final.exists() and damage(final) is None:
+        if not replace and final.exists() and damage(final) is None:
             return final
         self._remove_leftovers()
         temporary = self.directory / f"{final.name}{_TEMPORARY}{os.getpid()}"

@@ -10,6 +10,7 @@ from absl import logging
 
 from electra_keras.console import UsageError, UserError, reason
 from electra_keras.options import RunOptions
+from electra_keras.training.waiting import reminders
 
 
 def split_cpu(devices: int) -> None:
@@ -27,14 +28,14 @@ def split_cpu(devices: int) -> None:
         raise UserError(f"--logical_cpus: {error}") from error
 
 
-def _cluster_size() -> int:
-    """Returns the number of workers that TF_CONFIG names, 0 without one."""
+def _workers() -> list[str]:
+    """Returns the addresses of the workers that TF_CONFIG names, none without one."""
     text = os.environ.get("TF_CONFIG")
     if not text:
-        return 0
+        return []
     try:
         cluster = json.loads(text)["cluster"]
-        return len(cluster.get("worker", [])) + len(cluster.get("chief", []))
+        return [str(worker) for job in ("chief", "worker") for worker in cluster.get(job, [])]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UsageError(
             'TF_CONFIG should be like {"cluster": {"worker": ["host:port", ...]}, '
@@ -54,9 +55,9 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
     Raises:
         UsageError: the devices or variables that the strategy needs are not there.
     """
-    workers = _cluster_size()
+    workers = _workers()
     if name == "auto":
-        if workers > 1:
+        if len(workers) > 1:
             name = "multi_worker"  # decided first: listing logical devices starts TensorFlow
         else:
             gpus, cpus = (len(tf.config.list_logical_devices(kind)) for kind in ("GPU", "CPU"))
@@ -71,7 +72,8 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
             )
         try:
             resolver = None if workers else tf.distribute.cluster_resolver.SlurmClusterResolver()
-            return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+            with reminders(workers):
+                return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
         except (ValueError, RuntimeError, KeyError, tf.errors.OpError) as error:
             raise UserError(f"--strategy=multi_worker: {reason(error)}") from error
     kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
@@ -155,6 +157,18 @@ def wait_for_all(strategy: tf.distribute.Strategy) -> None:
         )
 
     count()
+
+
+def make_sum_over_workers(strategy: tf.distribute.Strategy) -> Callable[[float], float]:
+    """Returns a function that adds up a number of every worker, which all call it."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return float
+
+    @tf.function
+    def add_up(own: tf.Tensor) -> tf.Tensor:
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: own), axis=None)
+
+    return lambda own: float(add_up(tf.constant(own, tf.float32)))
 
 
 def gather_from_workers(

@@ -7,7 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from electra_keras.data.pipeline import (
+    READ_ERRORS,
     ReadableRecords,
+    evaluated_examples,
     evaluation_dataset,
     explain_error,
     num_evaluation_batches,
@@ -19,7 +21,7 @@ from electra_keras.training.summaries import SummaryWriter, token_verdicts
 
 
 class Evaluator:
-    """Evaluates a model on all validation records (or a number of batches), the same way each time.
+    """Evaluates a model on validation records, all or a fixed part, the same way each time.
 
     Args:
         strategy, model: what to run and where.
@@ -45,6 +47,7 @@ class Evaluator:
         rows = global_batch_size // strategy.num_replicas_in_sync
         self.source = source
         self.num_batches = num_evaluation_batches(source, global_batch_size, max_batches)
+        self.num_examples = sum(evaluated_examples(source, global_batch_size, max_batches))
         self.dataset = distribute(
             strategy,
             lambda **hosts: evaluation_dataset(
@@ -76,8 +79,20 @@ class Evaluator:
 
         self._statistics_of, self._corrupt = statistics_of, corrupt
 
+    def coverage(self) -> str:
+        """Says how much of the split is evaluated."""
+        total = self.source.num_examples
+        if self.num_examples == total:
+            return f"evaluations are of all {total:,} examples of the split"
+        return (
+            f"evaluations are of {self.num_examples:,} of the split's {total:,} examples, always the "
+            "same, from all files; --eval_batches=0 takes all"
+        )
+
     def metrics(self, on_batch: Callable[[int], None] | None = None) -> dict[str, float]:
         """Returns the metrics over the whole dataset; calls `on_batch` with the batches done.
+
+        What `on_batch` raises ends the evaluation.
 
         Raises:
             UserError: records that cannot be read, or do not fit the vocabulary.
@@ -89,7 +104,7 @@ class Evaluator:
                 totals += self._statistics_of(next(iterator), tf.constant(step)).numpy()
                 if on_batch is not None:
                     on_batch(step + 1)
-        except tf.errors.OpError as error:
+        except READ_ERRORS as error:
             raise explain_error(error, self.source) from error
         return self.model.summarize(totals)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from electra_keras.training.distribution import with_static_shape
@@ -49,3 +50,22 @@ def make_step_function(
         return reports.stack()
 
     return run_steps
+
+
+def describe_not_finite(model: TrainableModel, step: int, row: np.ndarray) -> dict[str, Any]:
+    """Returns what is written of a step that is not finite.
+
+    Args:
+        model: which made it.
+        step: its number.
+        row: its report, [report_size + extras].
+    """
+    return {
+        "step": step,
+        "statistics": dict(zip(model.report_names, row.tolist(), strict=False)),
+        "extras": dict(zip(EXTRAS, row[-len(EXTRAS) :].tolist(), strict=True)),
+        "largest_weights": {
+            variable.path: float(tf.reduce_max(tf.abs(variable.value)))
+            for variable in model.trainable_variables
+        },
+    }

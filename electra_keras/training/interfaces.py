@@ -1,5 +1,6 @@
 """What the training loop asks of a model, of its data and of its validation."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -45,8 +46,11 @@ class Feed(Protocol):
 class Validation(Protocol):
     """Scores the model on held-out data; all workers call it alike."""
 
-    def metrics(self) -> dict[str, float]:
-        """Returns the metrics of the model as it is."""
+    def metrics(self, on_batch: Callable[[int], None]) -> dict[str, float]:
+        """Returns the metrics of the model as it is.
+
+        Calls `on_batch` after each batch, on all workers alike; what that raises ends the evaluation.
+        """
 
     def is_better(self, metrics: dict[str, float], best: dict[str, float] | None) -> bool:
         """Whether metrics are better than the best so far."""

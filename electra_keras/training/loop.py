@@ -12,6 +12,7 @@ import tensorflow as tf
 from absl import logging
 
 from electra_keras.console import ProgressLine, UsageError, UserError, format_duration
+from electra_keras.data.errors import READ_ERRORS
 from electra_keras.files import write_whole
 from electra_keras.options import RunOptions
 from electra_keras.training.checkpoints import CheckpointStore
@@ -19,15 +20,15 @@ from electra_keras.training.collapse import CollapseWatch
 from electra_keras.training.distribution import (
     describe,
     distribute,
-    gather_from_workers,
     is_chief,
+    make_sum_over_workers,
     wait_for_all,
 )
-from electra_keras.training.execution import EXTRAS, make_step_function
+from electra_keras.training.execution import EXTRAS, describe_not_finite, make_step_function
 from electra_keras.training.interfaces import Feed, TrainableModel, Validation
 from electra_keras.training.memory import keep_freed_memory
-from electra_keras.training.start import describe_start
-from electra_keras.training.stopping import StopRequest
+from electra_keras.training.start import check_workers_agree, describe_start
+from electra_keras.training.stopping import EvaluationStopped, StopRequest
 from electra_keras.training.summaries import SummaryWriter
 
 
@@ -81,7 +82,10 @@ class Trainer:
         self.best: dict[str, float] | None = None
         self.stale_evaluations = 0  # since the best one
         self.total_seconds = 0.0  # in `run`, of all processes that have worked on it
+        self.evaluation_due = False  # of this step: it was stopped before its end
         self.profiling = False
+        # The votes to stop of all workers, and how they are counted.
+        self.votes, self._sum_over_workers = 0.0, make_sum_over_workers(strategy)
         # Not part of the state: how many steps of this window were timed, and how long they took; the
         # exit code that a request to stop asked for at the very end, when nothing was left to stop.
         self.timed_steps, self.seconds, self.late_exit_code = 0, 0.0, 0
@@ -97,15 +101,7 @@ class Trainer:
             UserError: none can be read, or the workers have found different ones.
         """
         state = self.store.restore_latest()
-        best = None if state is None else state["best"]
-        found = [-1 if state is None else state["step"], -1 if best is None else best["step"]]
-        everyone = sorted(set(gather_from_workers(self.strategy, found)))
-        if len(everyone) > 1:
-            steps = ", ".join("none" if step < 0 else f"step {step}" for step, _ in everyone)
-            raise UserError(
-                f"the workers find different checkpoints in {self.model_dir} ({steps}): --model_dir "
-                "must be one directory that all of them share"
-            )
+        check_workers_agree(self.strategy, self.model_dir, state)
         if state is None:
             return False
         self.store.repair_best()
@@ -119,12 +115,13 @@ class Trainer:
             # Checkpoints of earlier versions have neither.
             self.stale_evaluations = state.get("stale_evaluations", 0)
             self.total_seconds = state.get("seconds", 0.0)
+            self.evaluation_due = state.get("evaluation_due", False) and self.validation is not None
             if self.watch is not None:
                 self.watch.restore(state["watch"])
         return True
 
-    def save(self) -> Path | None:
-        """Writes a checkpoint, on the chief."""
+    def save(self, replace: bool = False) -> Path | None:
+        """Writes a checkpoint, on the chief, in the place of one of this step if that is to be."""
         if not self.chief:
             return None
         return self.store.save(
@@ -137,15 +134,19 @@ class Trainer:
                 "seconds": self.total_seconds + time.monotonic() - self.started,
                 "watch": self.watch.state() if self.watch is not None else None,
                 "records": self.fingerprint,
-            }
+                "evaluation_due": self.evaluation_due,
+            },
+            replace,
         )
 
     # --- the loop -------------------------------------------------------------------------------
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to train."""
-        return self.options.is_finished(self.step, self.stale_evaluations)
+        """Whether there is nothing left to train, nor to evaluate."""
+        return not self.evaluation_due and self.options.is_finished(
+            self.step, self.stale_evaluations
+        )
 
     @property
     def stopped_early(self) -> bool:
@@ -171,33 +172,16 @@ class Trainer:
         self.progress = ProgressLine(options.train_steps, "steps", start=self.step)
         run_steps = make_step_function(self.strategy, self.model, self.options.train_batch_size)
         profile = options.profile_range()
-        self.started, first_step = time.monotonic(), True
+        self.started, self.first_step = time.monotonic(), True
         with StopRequest(options.max_runtime) as stop:
-            iterator = self.batches()
+            self.stop, iterator = stop, None
             while not self.finished:
-                if profile and self.step == profile[0] and self.chief:
-                    tf.profiler.experimental.start(str(self.model_dir / "logs" / "train"))
-                    self.profiling = True
-                count = self._steps_to_next_event(profile)
-                begun = time.monotonic()
-                try:
-                    rows = run_steps(iterator, tf.constant(count), tf.constant(stop.vote)).numpy()
-                except tf.errors.OpError as error:
-                    self.progress.clear()
-                    raise self.feed.explain(error) from error
-                if first_step:
-                    logging.info("first step after %.1f s", time.monotonic() - self.started)
-                    first_step = False
+                if self.evaluation_due:  # of the checkpoint that the run goes on from
+                    self._evaluate_and_save(again=True)
                 else:
-                    self.seconds += time.monotonic() - begun
-                    self.timed_steps += count
-                self._account(rows)
-                if profile and self.step > profile[1]:
-                    self._stop_profile()
-                self._events()
-                # Votes of all workers, so that all stop at the same step.
-                votes = rows[-1, -1] * self.strategy.num_replicas_in_sync
-                if votes > 0 and not self.finished:
+                    iterator = self.batches() if iterator is None else iterator
+                    self._train(iterator, run_steps, profile)
+                if self.votes > 0 and not self.finished:
                     self.save()
                     self._close()
                     wait_for_all(self.strategy)
@@ -205,17 +189,42 @@ class Trainer:
                         "stopped by %s at step %d; the same command continues",
                         stop.reason or "another worker", self.step,
                     )  # fmt: skip
-                    return stop.exit_code_after(votes)
+                    return stop.exit_code_after(self.votes)
         self.save()
         self._close()
         wait_for_all(self.strategy)
-        self.late_exit_code = stop.exit_code_after(votes)
+        self.late_exit_code = stop.exit_code_after(self.votes)
         if self.stopped_early:
             logging.info("%s", self._progress_made())
         elapsed = time.monotonic() - self.started
         self.total_seconds += elapsed
         logging.info("trained to step %d in %s", self.step, format_duration(elapsed))
         return 0
+
+    def _train(self, iterator: Any, run_steps: Any, profile: tuple[int, int] | None) -> None:
+        """Makes the steps up to the next event, and does what is due then."""
+        if profile and self.step == profile[0] and self.chief:
+            tf.profiler.experimental.start(str(self.model_dir / "logs" / "train"))
+            self.profiling = True
+        count = self._steps_to_next_event(profile)
+        begun = time.monotonic()
+        try:
+            rows = run_steps(iterator, tf.constant(count), tf.constant(self.stop.vote)).numpy()
+        except READ_ERRORS as error:
+            self.progress.clear()
+            raise self.feed.explain(error) from error
+        if self.first_step:
+            logging.info("first step after %.1f s", time.monotonic() - self.started)
+            self.first_step = False
+        else:
+            self.seconds += time.monotonic() - begun
+            self.timed_steps += count
+        self._account(rows)
+        if profile and self.step > profile[1]:
+            self._stop_profile()
+        # Votes of all workers, so that all stop at the same step.
+        self.votes = rows[-1, -1] * self.strategy.num_replicas_in_sync
+        self._events()
 
     def _progress_made(self) -> str:
         text = f"step {self.step} of {self.options.train_steps}"
@@ -263,15 +272,7 @@ class Trainer:
 
     def _stop_not_finite(self, row: np.ndarray) -> None:
         if self.chief:
-            report = {
-                "step": self.step,
-                "statistics": dict(zip(self.model.report_names, row.tolist(), strict=False)),
-                "extras": dict(zip(EXTRAS, row[-len(EXTRAS) :].tolist(), strict=True)),
-                "largest_weights": {
-                    variable.path: float(tf.reduce_max(tf.abs(variable.value)))
-                    for variable in self.model.trainable_variables
-                },
-            }
+            report = describe_not_finite(self.model, self.step, row)
             path = self.model_dir / f"not-finite-step-{self.step}.json"
             write_whole(path, json.dumps(report, indent=2) + "\n")
             self._close()
@@ -286,20 +287,25 @@ class Trainer:
 
     def _events(self) -> None:
         """Does what is due at this step: log, evaluate, save."""
-        options, step, final = self.options, self.step, self.step == self.options.train_steps
-
-        def due(interval: int) -> bool:
-            return bool(interval) and (final or step % interval == 0)
-
-        if due(options.log_steps):
+        options, step = self.options, self.step
+        if self._due(options.log_steps):
             self._log()
         else:
             self._show_progress()
         if options.histogram_steps and step % options.histogram_steps == 0 and self.chief:
             self.summaries.histograms(step, self.model.trainable_variables)
-        is_best = self._evaluate() if due(options.eval_steps) and self.validation else False
-        if due(options.save_steps) or is_best:
-            path = self.save()
+        self.evaluation_due = self._due(options.eval_steps) and self.validation is not None
+        self._evaluate_and_save()
+
+    def _due(self, interval: int) -> bool:
+        final = self.step == self.options.train_steps
+        return bool(interval) and (final or self.step % interval == 0)
+
+    def _evaluate_and_save(self, again: bool = False) -> None:
+        """Evaluates, if that is due, and saves, unless the evaluation is stopped: then `run` does."""
+        is_best = self._evaluate() if self.evaluation_due else False
+        if not self.evaluation_due and (again or self._due(self.options.save_steps) or is_best):
+            path = self.save(replace=again)
             if is_best and path is not None:
                 self.store.save_best(path)
 
@@ -351,8 +357,21 @@ class Trainer:
             self.progress.update(self.step, f"loss {metrics['loss']:.3f}")
 
     def _evaluate(self) -> bool:
-        """Evaluates, writes the metrics; returns whether they are the best so far."""
-        metrics = self.validation.metrics()
+        """Evaluates, writes the metrics; returns whether they are the best so far.
+
+        A request to stop ends it: `evaluation_due` then stays, and the run that goes on repeats it.
+        """
+
+        def look_for_stop(_: int) -> None:
+            self.votes = max(self.votes, self._sum_over_workers(self.stop.vote))
+            if self.votes > 0:
+                raise EvaluationStopped
+
+        try:
+            metrics = self.validation.metrics(look_for_stop)
+        except EvaluationStopped:
+            return False
+        self.evaluation_due = False
         better = self.validation.is_better(metrics, self.best)
         if better:
             self.best = {"step": self.step, **metrics}

@@ -1,4 +1,4 @@
-"""What metrics.jsonl says of each start of a run, so that its numbers can be traced."""
+"""The start of a run: what metrics.jsonl says of it, and whether all workers start from the same."""
 
 import os
 import socket
@@ -9,6 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
+from electra_keras.console import UserError
+from electra_keras.training.distribution import gather_from_workers
 from electra_keras.training.run_directory import FLAGS_FILE, read_flags, read_text
 
 _PACKAGES = ("tensorflow", "keras", "tensorflow-text", "numpy")
@@ -45,3 +49,27 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def check_workers_agree(
+    strategy: tf.distribute.Strategy, model_dir: Path, state: dict[str, Any] | None
+) -> None:
+    """Checks that all workers, which all call it, have found the same checkpoint.
+
+    Args:
+        strategy: of all workers.
+        model_dir: which should be the same for all.
+        state: of the checkpoint that this one has found, or None.
+
+    Raises:
+        UserError: they have not.
+    """
+    best = None if state is None else state["best"]
+    found = [-1 if state is None else state["step"], -1 if best is None else best["step"]]
+    everyone = sorted(set(gather_from_workers(strategy, found)))
+    if len(everyone) > 1:
+        steps = ", ".join("none" if step < 0 else f"step {step}" for step, _ in everyone)
+        raise UserError(
+            f"the workers find different checkpoints in {model_dir} ({steps}): --model_dir "
+            "must be one directory that all of them share"
+        )

@@ -7,6 +7,10 @@ import time
 import types
 
 
+class EvaluationStopped(Exception):
+    """Raised inside an evaluation when the workers have voted to stop."""
+
+
 class StopRequest:
     """Collects requests to stop at the next step, from SIGINT, SIGTERM and a time limit.
 

@@ -19,7 +19,8 @@ class Scripted:
     def __init__(self, scores, done=0):
         self.scores, self.done = scores, done
 
-    def metrics(self):
+    def metrics(self, on_batch):
+        on_batch(1)
         self.done += 1
         return {"accuracy": self.scores[self.done - 1]}
 
