@@ -4,7 +4,13 @@ import re
 
 from electra_keras.console import UserError, is_of_other_worker, lost_worker, reason
 from electra_keras.data.metadata import METADATA_FILE
-from electra_keras.data.opening import ReadableRecords, count_frames, damaged_file, in_parallel
+from electra_keras.data.opening import (
+    FINDINGS_FILE,
+    ReadableRecords,
+    count_frames,
+    damaged_file,
+    in_parallel,
+)
 from electra_keras.data.records import (
     FEATURES,
     NOT_PARSED,
@@ -26,6 +32,8 @@ READ_ERRORS = (tf.errors.OpError, *NOT_PARSED)
 UNKNOWN_TOKEN = "a token id is not below the vocabulary"
 WRONG_COUNT = "another number of records than expected in file"
 
+# It may say what is no longer so of a file whose size and time are as before.
+_START_AGAIN = f"start again, without a {FINDINGS_FILE} in the run directory"
 # tf.io.parse_example says which of an example's features is missing, or of another type or length.
 _NOT_PARSED = re.compile(rf"Could not parse example|\b(Key|Feature): ({'|'.join(FEATURES)})\b")
 
@@ -82,7 +90,7 @@ def explain_read_error(
         if (bad or damaged) and scans is not None:
             return RecordsError(
                 f"{found.path}: record {bad[0] if bad else found.damaged_at} was good when the file "
-                "was scanned, and is not now: the file was changed or damaged; start again"
+                f"was scanned, and is not now: the file was changed or damaged; {_START_AGAIN}"
             )
         if bad:
             return RecordsError(
@@ -103,9 +111,9 @@ def _explain_wrong_count(source: ReadableRecords, file: int) -> RecordsError:
     if records.examples_per_file is None or source.scans is not None:
         return RecordsError(
             f"{path} does not hold the {expected} records that were counted in it: it was changed "
-            "since then; start again"
+            f"since then; {_START_AGAIN}"
         )
-    found = "" if records.compression else f" but {count_frames(path)[0]}"
+    found = "" if records.compression else f", but {count_frames(path)[0]}"
     return RecordsError(
         f"{path} does not hold the {expected} records that {METADATA_FILE} says{found}: copy or build "
         "the data again"

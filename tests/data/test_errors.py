@@ -109,7 +109,7 @@ def test_a_count_in_the_metadata_that_is_wrong(directory, claimed):
     source = opened(directory)
     message = error_of(source)
     assert f"{directory / shards[1].name} does not hold the {claimed} records" in message
-    assert "metadata.json says but 11" in message
+    assert "metadata.json says, but 11" in message
     assert "does not hold" in error_of(source, training_dataset, seed=1, shuffle_buffer=20)
 
 
@@ -242,3 +242,20 @@ def test_a_compressed_file_without_its_end(tmp_path):
         opened(tmp_path)
     path.write_bytes(content)
     assert opened(tmp_path).num_examples == 20
+
+
+def test_damage_behind_a_kept_scan_is_named(directory, tmp_path):
+    """A bit that falls over on the disk changes neither size nor time."""
+    findings = str(tmp_path / opening.FINDINGS_FILE)
+    opened(directory, skip_bad_records=True, findings=findings)
+    path = directory / "train.tfrecord-2-of-4"
+    stat, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    message = error_of(opened(directory, skip_bad_records=True, findings=findings))
+    assert f"{path}: record 5 was good when the file was scanned" in message
+    assert opening.FINDINGS_FILE in message
+    os.remove(findings)
+    again = opened(directory, skip_bad_records=True, findings=findings)
+    assert again.examples_per_file == (11, 11, 5, 11)
