@@ -1,8 +1,13 @@
 """What all commands share: errors in one line that names the cause, output as UTF-8."""
 
-import pytest
+import io
+import signal
+import sys
 
-from electra_keras.console import reason
+import pytest
+from absl import app
+
+from electra_keras.console import reason, run_main
 from tests.runs import run
 
 # isort: split
@@ -82,6 +87,32 @@ def test_the_reason_of_errors_in_graphs(tmp_path):
     outside = tf.function(lambda x: tf.gather([1, 2], x))
     assert fails(lambda: outside(tf.constant([7]))) == "indices[0] = 7 is not in [0, 2)"
     assert "Cannot reshape" in fails(lambda: tf.function(tf.reshape)(tf.zeros([3]), [7]))
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (tf.errors.UnavailableError(None, None, "Socket closed"), True),
+        (tf.errors.InternalError(None, None, LOST_WORKER), True),
+        (tf.errors.InternalError(None, None, "something else"), False),
+        (ValueError("Collective ops is aborted"), False),
+    ],
+)
+def test_a_lost_worker_is_one_line_wherever_it_is_noticed(error, is_one, monkeypatch, capsys):
+    def main():
+        raise error
+
+    monkeypatch.setattr(app, "run", lambda guarded, flags_parser: guarded([]))
+    monkeypatch.setattr(sys, "stdout", io.StringIO())  # whose encoding stays as it is
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit if is_one else type(error)):
+            run_main(main)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    said = capsys.readouterr().err
+    assert ("another worker has stopped or cannot be reached" in said) == is_one
+    assert said.count("\n") == is_one
 
 
 def test_output_is_utf8_whatever_the_locale():
