@@ -314,3 +314,15 @@ def test_what_is_no_directory_is_refused_and_stays(tmp_path, make):
 def test_a_mount_point_is_refused_before_the_work():
     with pytest.raises(UserError, match="mount point"), OutputDirectory("/proc", True):
         pass
+
+
+def test_the_data_are_on_the_disk_before_they_have_their_name(tmp_path, monkeypatch):
+    events = []
+    fsync, replace = os.fsync, os.replace
+    name = lambda d: os.path.basename(os.readlink(f"/proc/self/fd/{d}"))  # noqa: E731
+    monkeypatch.setattr(os, "fsync", lambda d: events.append(name(d)) or fsync(d))
+    monkeypatch.setattr(os, "replace", lambda *p: events.append("rename") or replace(*p))
+    with OutputDirectory(str(tmp_path / "out"), False) as output:
+        Path(output.temporary, "train.tfrecord").write_text("x")
+        output.publish()
+    assert events.index("train.tfrecord") < events.index("rename") < events.index(tmp_path.name)
