@@ -200,7 +200,7 @@ class TextCounts:
             raise TextError(
                 f"{path}, line {line}: not UTF-8, and so are {self.bad_lines:,} of {self.lines:,} "
                 f"lines, {self.bad_bytes / self.bytes:.0%} of the text: convert it, as with iconv "
-                "-f LATIN1 -t UTF-8, or allow it with --max_bad_share=1"
+                "-f ENCODING -t UTF-8, or allow it with --max_bad_share=1"
             )
 
     def warn(self) -> None:

@@ -2,6 +2,8 @@
 
 import re
 
+from absl import logging
+
 from data_tools.text_files import TextCounts, TextError, character_start, open_text
 
 # What is looked at of every file.
@@ -53,6 +55,12 @@ def check_files(files: list[str], max_bad_share: float) -> None:
         if len(head) == _HEAD_BYTES:
             head = head[: character_start(head)]
         check_head(path, head)
+        if b"\n" not in head and head.count(b"\r") > 1:
+            logging.warning(
+                "%s ends its lines with CR alone, and is read as one line, without documents: "
+                "convert it, as with tr '\\r' '\\n'",
+                path,
+            )
         lines = head.split(b"\n")
         counts.add(_count(path, lines))
     counts.check(max_bad_share)

@@ -239,6 +239,16 @@ def test_utf8_passes(tmp_path, content):
     check_files([str(path)], 0.05)
 
 
+def test_line_ends_that_are_none_are_named(tmp_path, caplog):
+    path = tmp_path / "a.txt"
+    path.write_bytes(GERMAN.replace("\n", "\r\n").encode() + b"\r\r")
+    check_files([str(path)], 0.05)
+    assert not caplog.text
+    path.write_bytes(GERMAN.replace("\n", "\r").encode())
+    check_files([str(path)], 0.05)
+    assert f"{path} ends its lines with CR alone" in caplog.text
+
+
 def test_the_share_of_bad_lines_is_that_of_all_files(tmp_path):
     (tmp_path / "a").write_bytes(GERMAN.encode())
     (tmp_path / "b").write_bytes(b"\xe9t\xe9\n" * 30)
