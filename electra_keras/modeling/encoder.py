@@ -1,13 +1,14 @@
 """The transformer encoder that generator and discriminator are made of."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from electra_keras.config import EncoderConfig
+from electra_keras.modeling.compiled import CompiledFunction, Keep, keep_nothing
 from electra_keras.modeling.layers import (
     ConfiguredLayer,
     DropoutNoise,
@@ -66,7 +67,7 @@ class Encoder(ConfiguredLayer):
         ]
         # One function for all blocks, which takes their weights as arguments: it is traced and
         # compiled once, and not once for each layer.
-        self._compiled_block = tf.function(self._stateless_block, jit_compile=True, autograph=False)
+        self._compiled_block = CompiledFunction(self._stateless_block, recompute)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments as JSON values."""
@@ -98,22 +99,41 @@ class Encoder(ConfiguredLayer):
 
     def _stateless_block(
         self,
-        weights: list[tf.Tensor],
-        hidden: tf.Tensor,
+        inputs: Sequence[tf.Tensor],
         attention_bias: tf.Tensor,
         key: tf.Tensor | None,
-        trained: tuple[bool, ...],
+        keep: Keep,
     ) -> tf.Tensor:
-        """Runs a block with the given weights, in the order of its variables.
-
-        For those that are not trained no gradient is computed: nobody could leave it out afterwards,
-        since the backward pass is one compiled function.
-        """
+        """Runs a block on `inputs`: what goes into it, and weights in the order of its variables."""
+        hidden, *weights = inputs
         block, noise = self.blocks[0], None if key is None else DropoutNoise(key)
-        weights = [w if t else tf.stop_gradient(w) for w, t in zip(weights, trained, strict=True)]
         # Not `stateless_call`: it parts the variables by whether this very block's are trained.
         with keras.StatelessScope(state_mapping=list(zip(block.weights, weights, strict=True))):
-            return block(hidden, attention_bias, noise=noise)
+            return block(hidden, attention_bias, noise=noise, keep=keep)
+
+    def _recomputing_block(
+        self, inputs: Sequence[tf.Tensor], attention_bias: tf.Tensor, key: tf.Tensor
+    ) -> tf.Tensor:
+        """Runs a block, not compiled, whose gradient runs it again in place of keeping anything."""
+
+        @tf.custom_gradient
+        def run(*inputs: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+            def gradient(output_gradient: tf.Tensor) -> list[tf.Tensor | None]:
+                # 0, but nobody knows before the gradient is there: so it is not run again too early,
+                # nor taken for the same computation as the first time.
+                zero = tf.math.is_nan(tf.reshape(output_gradient, [-1])[0])
+                hidden, *weights = inputs
+                again = [hidden + tf.cast(zero, hidden.dtype), *weights]
+                later_key = key + tf.cast(zero, key.dtype)
+                with tf.GradientTape(watch_accessed_variables=False) as tape:
+                    tape.watch(again)
+                    output = self._stateless_block(again, attention_bias, later_key, keep_nothing)
+                return tape.gradient(output, again, output_gradient)
+
+            constants = [tf.stop_gradient(tensor) for tensor in inputs]
+            return self._stateless_block(constants, attention_bias, key, keep_nothing), gradient
+
+        return run(*inputs)
 
     def call(
         self,
@@ -146,51 +166,13 @@ class Encoder(ConfiguredLayer):
         attention_bias = padding[:, tf.newaxis, tf.newaxis, :] * -1e4
         for block in self.blocks:
             key = None if noise is None else noise.next_key()
-            recompute = self.recompute and noise is not None
-            if compiled or recompute:
-                weights = [tf.convert_to_tensor(v.value) for v in block.weights]
-                trained = tuple(variable.trainable for variable in block.weights)
-                run = self._compiled_block if compiled else self._stateless_block
-                if recompute:
-                    run = _recomputing(run)
-                hidden = run(weights, hidden, attention_bias, key, trained)
+            inputs = [hidden, *(tf.convert_to_tensor(v.value) for v in block.weights)]
+            if compiled:
+                wanted = [True, *(variable.trainable for variable in block.weights)]
+                hidden = self._compiled_block(inputs, attention_bias, key, wanted=wanted)
+            elif self.recompute and noise is not None:
+                hidden = self._recomputing_block(inputs, attention_bias, key)
             else:
                 block_noise = None if key is None else DropoutNoise(key)
                 hidden = block(hidden, attention_bias, noise=block_noise)
         return hidden
-
-
-def _recomputing(run: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-    """Returns `run`, whose gradient runs it again in place of keeping what it makes on its way.
-
-    Args:
-        run: takes what `Encoder._stateless_block` takes.
-    """
-
-    def recomputing(
-        weights: list[tf.Tensor],
-        hidden: tf.Tensor,
-        attention_bias: tf.Tensor,
-        key: tf.Tensor,
-        trained: tuple[bool, ...],
-    ) -> tf.Tensor:
-        @tf.custom_gradient
-        def block(hidden: tf.Tensor, *weights: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-            def gradient(output_gradient: tf.Tensor) -> list[tf.Tensor | None]:
-                # 0, but nobody knows before the gradient is there: so it is not run again too early,
-                # nor taken for the same computation as the first time.
-                zero = tf.math.is_nan(tf.reshape(output_gradient, [-1])[0])
-                inputs = [hidden + tf.cast(zero, hidden.dtype), *weights]
-                later_key = key + tf.cast(zero, key.dtype)
-                with tf.GradientTape(watch_accessed_variables=False) as tape:
-                    tape.watch(inputs)
-                    output = run(inputs[1:], inputs[0], attention_bias, later_key, trained)
-                return tape.gradient(output, inputs, output_gradient)
-
-            # No tape may see it: the compiled function would hand out all that its gradient needs.
-            constants = [tf.stop_gradient(weight) for weight in weights]
-            return run(constants, tf.stop_gradient(hidden), attention_bias, key, trained), gradient
-
-        return block(hidden, *weights)
-
-    return recomputing

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from electra_keras.config import EncoderConfig
+from electra_keras.modeling.compiled import Keep, keep_nothing
 from electra_keras.modeling.lora import Lora, LoraDense
 
 
@@ -36,6 +37,22 @@ def gelu(inputs: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]
         return outputs_gradient * (distribution + inputs * density)
 
     return tf.nn.gelu(inputs, approximate=False), gradient
+
+
+def softmax(inputs: tf.Tensor, keep: Keep) -> tf.Tensor:
+    """The softmax over the last axis, whose result is kept, and is all that its gradient needs."""
+
+    @tf.custom_gradient
+    def kept_softmax(inputs: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        outputs = keep(tf.nn.softmax(inputs))
+
+        def gradient(outputs_gradient: tf.Tensor) -> tf.Tensor:
+            mean = tf.reduce_sum(outputs_gradient * outputs, axis=-1, keepdims=True)
+            return (outputs_gradient - mean) * outputs
+
+        return outputs, gradient
+
+    return kept_softmax(inputs)
 
 
 @keras.saving.register_keras_serializable("electra_keras")
@@ -273,7 +290,11 @@ class SelfAttention(ConfiguredLayer):
         self.output_dense.build((None, None, self.config.hidden_size))
 
     def call(
-        self, hidden: tf.Tensor, attention_bias: tf.Tensor, noise: DropoutNoise | None = None
+        self,
+        hidden: tf.Tensor,
+        attention_bias: tf.Tensor,
+        noise: DropoutNoise | None = None,
+        keep: Keep = keep_nothing,
     ) -> tf.Tensor:
         """Maps [batch * length, hidden] to the same shape.
 
@@ -281,6 +302,7 @@ class SelfAttention(ConfiguredLayer):
             hidden: [batch * length, hidden], the tokens of one text behind each other.
             attention_bias: float32 [batch, 1, 1, length], 0 for real tokens, -10000 for padding.
             noise: source of dropout's random numbers, or None.
+            keep: takes what the backward pass uses again, where that is compiled.
         """
         heads, width = self.config.num_attention_heads, self.config.hidden_size
         batch, length = tf.shape(attention_bias)[0], tf.shape(attention_bias)[3]
@@ -288,14 +310,14 @@ class SelfAttention(ConfiguredLayer):
         if static.is_fully_defined():
             batch, length = static[0], static[3]
         mixed = tf.reshape(self.query_key_value(hidden), [batch, length, 3, heads, width // heads])
-        query, key, value = tf.unstack(tf.transpose(mixed, [2, 0, 3, 1, 4]))
+        query, key, value = tf.unstack(keep(tf.transpose(mixed, [2, 0, 3, 1, 4])))
         query *= tf.constant((width // heads) ** -0.5, query.dtype)
         scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
         scores += tf.cast(attention_bias, tf.float32)  # Keras has cast it to the compute dtype
-        weights = tf.cast(tf.nn.softmax(scores), value.dtype)
+        weights = tf.cast(softmax(scores, keep), value.dtype)
         weights = dropout(weights, self.config.attention_probs_dropout_prob, noise)
         context = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
-        return self.output_dense(tf.reshape(context, [-1, width]))
+        return self.output_dense(keep(tf.reshape(context, [-1, width])))
 
 
 @keras.saving.register_keras_serializable("electra_keras")
@@ -343,13 +365,17 @@ class TransformerBlock(ConfiguredLayer):
         self.output_layer_norm.build(shape)
 
     def call(
-        self, hidden: tf.Tensor, attention_bias: tf.Tensor, noise: DropoutNoise | None = None
+        self,
+        hidden: tf.Tensor,
+        attention_bias: tf.Tensor,
+        noise: DropoutNoise | None = None,
+        keep: Keep = keep_nothing,
     ) -> tf.Tensor:
         """Maps [batch, length, hidden] to the same shape; the others as of `SelfAttention`."""
         rate, rows = self.config.hidden_dropout_prob, flatten_tokens(hidden)
-        attended = dropout(self.attention(rows, attention_bias, noise=noise), rate, noise)
-        rows = self.attention_layer_norm(rows + attended)
-        inner = gelu(self.intermediate_dense(rows))
+        attended = self.attention(rows, attention_bias, noise=noise, keep=keep)
+        rows = self.attention_layer_norm(keep(rows + dropout(attended, rate, noise)))
+        inner = gelu(keep(self.intermediate_dense(rows)))
         outer = dropout(self.output_dense(inner), rate, noise)
-        rows = self.output_layer_norm(rows + outer)
+        rows = self.output_layer_norm(keep(rows + outer))
         return tf.reshape(rows, tf.shape(hidden))

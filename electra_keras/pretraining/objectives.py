@@ -4,10 +4,14 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from electra_keras.modeling.compiled import Keep, keep_nothing
+
 _SAMPLING_BLOCK = 128
 
 
-def masked_language_model_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+def masked_language_model_loss(
+    logits: tf.Tensor, labels: tf.Tensor, keep: Keep = keep_nothing
+) -> tf.Tensor:
     """Returns the negative log-likelihood of each label, in nats.
 
     It sums what `sample_tokens` sums, so that a compiled function that calls both reads the logits
@@ -17,12 +21,13 @@ def masked_language_model_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tenso
     Args:
         logits: float [batch, predictions, vocab_size].
         labels: int32 [batch, predictions].
+        keep: takes what the backward pass uses again, where that is compiled.
     """
 
     @tf.custom_gradient
     def loss(logits: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         largest, sums = _exponential_sums(logits)
-        log_total = tf.math.log(tf.reduce_sum(sums, axis=-1, keepdims=True)) + largest
+        log_total = keep(tf.math.log(tf.reduce_sum(sums, axis=-1, keepdims=True)) + largest)
 
         def gradient(loss_gradient: tf.Tensor) -> tf.Tensor:
             is_label = tf.range(logits.shape[-1]) == labels[..., tf.newaxis]

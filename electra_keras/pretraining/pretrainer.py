@@ -1,7 +1,7 @@
 """Generator and discriminator, trained together: the keras.Model with its own train_step."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import keras
@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from electra_keras.config import ElectraConfig
+from electra_keras.modeling.compiled import CompiledFunction, Keep, keep_nothing
 from electra_keras.modeling.encoder import Encoder
 from electra_keras.modeling.flops import training_flops
 from electra_keras.modeling.heads import MaskedLanguageModelHead, ReplacedTokenHead
@@ -204,8 +205,13 @@ class ElectraPretrainer(StepModel):
 
         # All of it in one function, as the kernels of integers outside XLA run on the host of a GPU.
         def sample(
-            logits: tf.Tensor, masked: MaskedTokens, uniforms: tf.Tensor, input_ids: tf.Tensor
-        ) -> dict[str, tf.Tensor]:
+            inputs: Sequence[tf.Tensor],
+            masked: MaskedTokens,
+            uniforms: tf.Tensor,
+            input_ids: tf.Tensor,
+            keep: Keep,
+        ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+            (logits,) = inputs
             sampled_ids = sample_tokens(
                 logits,
                 uniforms,
@@ -215,8 +221,7 @@ class ElectraPretrainer(StepModel):
             label_logits = tf.gather(logits, masked.labels, batch_dims=2)
             shown = tf.gather(masked.input_ids, masked.positions, batch_dims=1)
             corrupted_ids, replaced = corrupt_tokens(input_ids, masked, sampled_ids)
-            return {
-                "generator_nll": masked_language_model_loss(logits, masked.labels),
+            return masked_language_model_loss(logits, masked.labels, keep), {
                 "generator_correct": label_logits >= tf.reduce_max(logits, axis=-1),
                 "sampled_correct": sampled_ids == masked.labels,
                 "hidden": shown == config.mask_token_id,
@@ -228,17 +233,19 @@ class ElectraPretrainer(StepModel):
             return self.discriminator_head(hidden)
 
         if compiled:
-            sample = tf.function(sample, jit_compile=True, autograph=False)
             judge = tf.function(judge, jit_compile=True, autograph=False)
         rest = batch["input_mask"], batch["segment_ids"]
         hidden = self.generator(masked.input_ids, *rest, noise=generator_noise, compiled=compiled)
         # Not compiled: TensorFlow's products with the vocabulary, and its sum for the bias, are faster.
         logits = self.generator_head(hidden, masked.positions)
-        sampled = sample(logits, masked, sample_uniforms, batch["input_ids"])
+        arguments = [logits], masked, sample_uniforms, batch["input_ids"]
+        nll, sampled = (
+            CompiledFunction(sample)(*arguments) if compiled else sample(*arguments, keep_nothing)
+        )
         hidden = self.discriminator(
             sampled["corrupted_ids"], *rest, noise=discriminator_noise, compiled=compiled
         )
-        return sampled | {"discriminator_logits": judge(hidden)}
+        return sampled | {"generator_nll": nll, "discriminator_logits": judge(hidden)}
 
     def _forward_backward(
         self,

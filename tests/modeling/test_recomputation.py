@@ -123,7 +123,7 @@ def peak(recompute):
             loss = tf.reduce_sum(encoder(ids, mask, ids, noise=noise, compiled=True) ** 2)
         return [tf.reduce_sum(gradient) for gradient in tape.gradient(loss, variables)]
 
-    gradients(tf.zeros([128, 64], tf.int32), tf.ones([128, 64], tf.int32))
+    gradients(tf.zeros([256, 64], tf.int32), tf.ones([256, 64], tf.int32))
     return kilobytes("VmHWM") - start
 
 start = kilobytes("VmRSS")
