@@ -7,9 +7,10 @@ written to records first. With a GPU, give --precision=mixed_bfloat16 and the ba
 
 Fields: `examples_per_second` and `step_seconds` from the median step; `cpu_seconds` of all threads per
 step; `first_step_seconds` from the start of the process to the end of the first step, compilation and
-imports included; `peak_memory_mb` of the process. With --matmul_rate, `of_matmul_rate`: the step over
-the rate of TensorFlow's matrix products alone, at its shapes, forward and backward. On a GPU also try
---pad_to_multiple_of=8.
+imports included; `peak_memory_mb` of the process, and `first_step_peak_memory_mb` of it until then;
+`page_faults` per step after that, for each of which the kernel zeroes a page. With --matmul_rate,
+`of_matmul_rate`: the step over the rate of TensorFlow's matrix products alone, at its shapes, forward
+and backward. On a GPU also try --pad_to_multiple_of=8.
 """
 
 import argparse
@@ -82,18 +83,21 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     from electra_keras.training import distribution
     from electra_keras.training.execution import make_step_function
     from electra_keras.training.loop import Trainer
+    from electra_keras.training.memory import release_freed_memory
     from electra_keras.training.optimizer import ElectraOptimizer
 
     size = args.worker
     vocab_size = args.vocab_size or (8192 if size == "tiny" else 30522)
-    strategy = distribution.make_strategy(args.strategy)
+    model_options = ModelOptions(model_size=size)
+    options = TrainingOptions(train_batch_size=args.batch_size, strategy=args.strategy).resolve(
+        model_options
+    )
+    strategy = distribution.make_training_strategy(options)
     keras.config.set_dtype_policy(args.precision)
     with tempfile.TemporaryDirectory() as directory:
         before = time.time()
         write_records(Path(directory), args, vocab_size)
         preparation = time.time() - before
-        model_options = ModelOptions(model_size=size)
-        options = TrainingOptions(train_batch_size=args.batch_size).resolve(model_options)
         config = model_options.resolve(vocab_size=vocab_size, max_seq_length=args.length)
         with strategy.scope():
             model = ElectraPretrainer(config, pad_to_multiple_of=args.pad_to_multiple_of)
@@ -113,14 +117,17 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
 
         step()
         first_step = time.time() - PROCESS_START - preparation
+        first_peak = peak_megabytes()
+        release_freed_memory()
         step()
-        times, cpu = [], time.process_time()
+        times, cpu, faults = [], time.process_time(), page_faults()
         for _ in range(args.steps):
             begun = time.perf_counter()
             step()
             times.append(time.perf_counter() - begun)
         cpu = (time.process_time() - cpu) / args.steps
-        peak_memory = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        faults = (page_faults() - faults) / args.steps
+        peak_memory = peak_megabytes()
     median = statistics.median(times)
     gflops = training_flops(config) * args.batch_size / median / 1e9
     matmul = matmul_gflops(config, args.batch_size) if args.matmul_rate else None
@@ -138,12 +145,22 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
         "cpu_seconds": round(cpu, 4),
         "gflops_per_second": round(gflops, 1),
         "first_step_seconds": round(first_step, 1),
+        "first_step_peak_memory_mb": first_peak,
         "peak_memory_mb": peak_memory,
+        "page_faults": round(faults),
     } | (
         {"matmul_gflops_per_second": round(matmul, 1), "of_matmul_rate": round(gflops / matmul, 2)}
         if matmul
         else {}
     )
+
+
+def peak_megabytes() -> int:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def page_faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def matrix_products(

@@ -79,9 +79,7 @@ def fine_tune(
     """
     flags = flags_of(task_options, adaptation_options, options)
     init_from, model_dir = Path(options.init_from), Path(options.model_dir)
-    if options.logical_cpus > 1:
-        distribution.split_cpu(options.logical_cpus)
-    strategy = distribution.make_strategy(options.strategy, options.tpu)
+    strategy = distribution.make_training_strategy(options)
     distribution.set_precision(options)
     keras.utils.set_random_seed(options.seed)
 

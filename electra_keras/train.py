@@ -46,9 +46,7 @@ def main() -> int:
     if not options.model_dir:
         raise UsageError("--model_dir is missing: where the run is to be written")
     model_dir = Path(options.model_dir)
-    if options.logical_cpus > 1:
-        distribution.split_cpu(options.logical_cpus)
-    strategy = distribution.make_strategy(options.strategy, options.tpu)
+    strategy = distribution.make_training_strategy(options)
     distribution.check_batches(options, strategy.num_replicas_in_sync)
     distribution.set_precision(options)
     keras.utils.set_random_seed(options.seed)

@@ -10,6 +10,7 @@ from absl import logging
 
 from electra_keras.console import UsageError, UserError, reason
 from electra_keras.options import RunOptions
+from electra_keras.training.memory import keep_freed_memory
 from electra_keras.training.waiting import reminders
 
 
@@ -86,6 +87,19 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
             )
         return tf.distribute.MirroredStrategy(devices)
     return tf.distribute.OneDeviceStrategy(devices[0])
+
+
+def make_training_strategy(options: RunOptions) -> tf.distribute.Strategy:
+    """Returns the strategy of a training run; must come before anything else that uses TensorFlow.
+
+    Raises:
+        UserError: as of `split_cpu` and `make_strategy`.
+    """
+    if options.logical_cpus > 1:
+        split_cpu(options.logical_cpus)
+    if not any(tf.config.list_physical_devices(kind) for kind in ("GPU", "TPU")):
+        keep_freed_memory()
+    return make_strategy(options.strategy, options.tpu)
 
 
 def _tpu_strategy(tpu: str | None) -> tf.distribute.Strategy:

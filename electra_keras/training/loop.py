@@ -26,7 +26,7 @@ from electra_keras.training.distribution import (
 )
 from electra_keras.training.execution import EXTRAS, describe_not_finite, make_step_function
 from electra_keras.training.interfaces import Feed, TrainableModel, Validation
-from electra_keras.training.memory import keep_freed_memory
+from electra_keras.training.memory import release_freed_memory
 from electra_keras.training.start import check_workers_agree, describe_start
 from electra_keras.training.stopping import EvaluationStopped, StopRequest
 from electra_keras.training.summaries import SummaryWriter
@@ -73,8 +73,6 @@ class Trainer:
         )
         on_cpu = not any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
         self.steps_per_execution = options.steps_per_execution or (1 if on_cpu else 20)
-        if on_cpu:
-            keep_freed_memory()
         # What a checkpoint's state.json holds.
         self.step = 0
         self.window = np.zeros(model.report_size + len(EXTRAS))  # sums since the last log record
@@ -215,6 +213,7 @@ class Trainer:
             raise self.feed.explain(error) from error
         if self.first_step:
             logging.info("first step after %.1f s", time.monotonic() - self.started)
+            release_freed_memory()
             self.first_step = False
         else:
             self.seconds += time.monotonic() - begun

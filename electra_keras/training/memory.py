@@ -3,19 +3,21 @@
 import ctypes
 import os
 
-# Of glibc's malloc.h and of Linux's mman.h.
+# Of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-_HUGE_PAGE = 14
 
 
 def keep_freed_memory() -> None:
-    """Has malloc keep what is freed, in huge pages where Linux grants them, for the next step.
+    """Has malloc keep what is freed for the next step, in one place for all threads.
 
     A step frees all that it has allocated, up to gigabytes. glibc gives large pieces back to the
-    kernel at once, so that the next step has them zeroed again, tens of thousands of pages.
+    kernel at once, so that the next step has them zeroed again, hundreds of thousands of pages. And it
+    has threads allocate from arenas of their own: the heaps of those are given back all the same, and
+    what one thread has freed is of no use to the next, so that memory is taken twice.
 
-    Without effect where malloc is not glibc's or where the environment sets it up
-    (`MALLOC_*`, `GLIBC_TUNABLES`; mallopt(3)).
+    A thread stays with its arena: so this must come before TensorFlow starts its threads. Without
+    effect where malloc is not glibc's or where the environment sets it up (`MALLOC_*`,
+    `GLIBC_TUNABLES`; mallopt(3)).
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt") or any(
@@ -24,13 +26,10 @@ def keep_freed_memory() -> None:
         return
     for parameter, value in ((_TRIM_THRESHOLD, -1), (_MMAP_MAX, 0), (_ARENA_MAX, 1)):
         libc.mallopt(parameter, value)
-    # malloc itself asks for huge pages only if told by the environment, before the process starts. So
-    # its heap is made as large as it may get, of pages that take no memory before they are written to.
-    page = os.sysconf("SC_PAGE_SIZE")
-    size = os.sysconf("SC_PHYS_PAGES") // 2 * page
-    libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
-    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    libc.free.argtypes = [ctypes.c_void_p]
-    if heap := libc.malloc(size):
-        libc.madvise((heap + page - 1) // page * page, size - page, _HUGE_PAGE)
-        libc.free(heap)
+
+
+def release_freed_memory() -> None:
+    """Gives back to the kernel what is free now: after the first step, what compilers have used."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(ctypes.c_size_t(0))
