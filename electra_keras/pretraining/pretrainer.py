@@ -209,7 +209,7 @@ class ElectraPretrainer(StepModel):
             masked: MaskedTokens,
             uniforms: tf.Tensor,
             input_ids: tf.Tensor,
-            keep: Keep,
+            keep: Keep = keep_nothing,
         ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
             (logits,) = inputs
             sampled_ids = sample_tokens(
@@ -233,15 +233,13 @@ class ElectraPretrainer(StepModel):
             return self.discriminator_head(hidden)
 
         if compiled:
+            sample = CompiledFunction(sample)
             judge = tf.function(judge, jit_compile=True, autograph=False)
         rest = batch["input_mask"], batch["segment_ids"]
         hidden = self.generator(masked.input_ids, *rest, noise=generator_noise, compiled=compiled)
         # Not compiled: TensorFlow's products with the vocabulary, and its sum for the bias, are faster.
         logits = self.generator_head(hidden, masked.positions)
-        arguments = [logits], masked, sample_uniforms, batch["input_ids"]
-        nll, sampled = (
-            CompiledFunction(sample)(*arguments) if compiled else sample(*arguments, keep_nothing)
-        )
+        nll, sampled = sample([logits], masked, sample_uniforms, batch["input_ids"])
         hidden = self.discriminator(
             sampled["corrupted_ids"], *rest, noise=discriminator_noise, compiled=compiled
         )
