@@ -14,7 +14,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FIELDS = ("examples_per_second", "cpu_seconds", "first_step_seconds", "peak_memory_mb")
+FIELDS = (
+    "examples_per_second", "cpu_seconds", "first_step_seconds", "first_step_peak_memory_mb",
+    "peak_memory_mb", "page_faults",
+)  # fmt: skip
 
 
 def run(script: str, *args: str) -> dict[str, float]:

@@ -93,13 +93,15 @@ def main() -> None:
         return loss.item()
 
     step()
-    first_step = time.time() - PROCESS_START
+    first_step, usage = time.time() - PROCESS_START, resource.getrusage(resource.RUSAGE_SELF)
     step()
     times, cpu = [], time.process_time()
+    faults = -resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(args.steps):
         begun = time.perf_counter()
         step()
         times.append(time.perf_counter() - begun)
+    faults += resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     median = statistics.median(times)
     result = {
         "size": args.size,
@@ -108,7 +110,9 @@ def main() -> None:
         "step_seconds": round(median, 4),
         "cpu_seconds": round((time.process_time() - cpu) / args.steps, 4),
         "first_step_seconds": round(first_step, 1),
+        "first_step_peak_memory_mb": round(usage.ru_maxrss / 1024),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "page_faults": round(faults / args.steps),
     }
     print(json.dumps(result))
 
