@@ -205,12 +205,9 @@ class ElectraPretrainer(StepModel):
 
         # All of it in one function, as the kernels of integers outside XLA run on the host of a GPU.
         def sample(
-            inputs: Sequence[tf.Tensor],
-            masked: MaskedTokens,
-            uniforms: tf.Tensor,
-            input_ids: tf.Tensor,
-            keep: Keep = keep_nothing,
-        ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+            inputs: Sequence[tf.Tensor], masked: MaskedTokens, uniforms: tf.Tensor,
+            input_ids: tf.Tensor, keep: Keep = keep_nothing,
+        ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:  # fmt: skip
             (logits,) = inputs
             sampled_ids = sample_tokens(
                 logits,
