@@ -3,15 +3,19 @@
 Field names of `EncoderConfig` are those of the original and of Hugging Face.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Self
 
 from electra_keras.console import UsageError, UserError
 
+_SPECIAL_IDS = ("pad_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
+# Larger than any model; products of two such sizes stay within an int64.
+_MAX_SIZE = 1 << 30
 EMBEDDING_SHARING = ("all", "token", "none", "encoder")
 
 
@@ -28,6 +32,15 @@ def matches(value: Any, kind: Any) -> bool:
     if kind is float and type(value) is float:
         return math.isfinite(value)
     return type(value) is kind or (kind is float and type(value) is int)
+
+
+@contextlib.contextmanager
+def named(network: str) -> Iterator[None]:
+    """Puts a network's name before what is wrong with its sizes."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{network}: {error}") from error
 
 
 def _check_types(config: Any) -> None:
@@ -47,7 +60,8 @@ def _from_mapping(cls: type, values: Mapping[str, Any], where: str) -> Any:
     unknown, missing = set(values) - names, required - set(values)
     require(not unknown, f"{where}: unknown key {min(unknown, default='')!r}")
     require(not missing, f"{where}: missing key {min(missing, default='')!r}")
-    return cls(**values)
+    with named(where):
+        return cls(**values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +91,7 @@ class EncoderConfig:
         ):  # fmt: skip
             value = getattr(self, name)
             require(value >= 1, f"{name} must be at least 1: {value!r}")
+            require(value <= _MAX_SIZE, f"{name} must be at most {_MAX_SIZE}: {value!r}")
         require(
             self.hidden_size % self.num_attention_heads == 0,
             f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
@@ -85,6 +100,10 @@ class EncoderConfig:
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             require(0 <= getattr(self, name) < 1, f"{name} must be in [0, 1)")
         require(self.initializer_range > 0, "initializer_range must be above 0")
+        require(
+            0 < self.layer_norm_eps < 1,
+            f"layer_norm_eps must be between 0 and 1: {self.layer_norm_eps!r}",
+        )
         require(
             self.position_initializer in ("truncated_normal", "sinusoidal"),
             f"position_initializer must be truncated_normal or sinusoidal: "
@@ -146,7 +165,17 @@ class ElectraConfig:
         require(bool(self.encoders), "a model needs a discriminator or a generator")
         if len(self.encoders) == 2:
             self._check_pair(self.discriminator, self.generator)
+        special = {name: getattr(self, name) for name in _SPECIAL_IDS}
+        require(
+            len(set(special.values())) == len(special),
+            f"{', '.join(special)} must differ: {', '.join(map(str, special.values()))}",
+        )
         for encoder in self.encoders.values():
+            for name, value in special.items():
+                require(
+                    0 <= value < encoder.vocab_size,
+                    f"{name} must be an id below vocab_size {encoder.vocab_size}: {value}",
+                )
             require(
                 4 <= self.max_seq_length <= encoder.max_position_embeddings,
                 f"max_seq_length {self.max_seq_length} must be between 4 and "

@@ -30,7 +30,7 @@ _CHECKS = {"google": google.check_writable, "keras_nlp": keras_hub.check_writabl
 _FORMATS = tuple(_FLAGS)
 _FROM = flags.DEFINE_enum("from", "electra_keras", _FORMATS, "Format of --input.")
 _TO = flags.DEFINE_enum("to", "electra_keras", _FORMATS, "Format of --output.")
-_INPUT = flags.DEFINE_list(
+_INPUT = flags.DEFINE_string(
     "input",
     None,
     "What to read: a model directory, a TF1 checkpoint or its directory, a keras-nlp preset, or one or "
@@ -65,8 +65,9 @@ def main() -> int:
     source, target = flags.FLAGS["from"].value, _TO.value
     if not _INPUT.value or not _OUTPUT.value:
         raise UsageError("--input and --output are needed: what to read, and where to write")
-    if len(_INPUT.value) > 1 and source != "huggingface":
-        raise UsageError(f"--from={source} takes one --input, not {len(_INPUT.value)}")
+    paths = split_input(_INPUT.value)
+    if len(paths) > 1 and source != "huggingface":
+        raise UsageError(f"--from={source} takes one --input, not {len(paths)}")
     for name in {name for names in _FLAGS.values() for name in names} - set(_FLAGS[source]):
         if flags.FLAGS[name].present:
             raise UsageError(f"--{name} says nothing of --from={source}: leave it out")
@@ -75,10 +76,10 @@ def main() -> int:
     output = Path(_OUTPUT.value)
     if os.path.lexists(output):
         raise UsageError(f"--output={output} exists already: choose another directory")
-    for path in _INPUT.value:
-        if source != "google" and not Path(path).is_dir():
+    for path in paths:
+        if source != "google" and not path.is_dir():
             raise UsageError(f"--input={path} is not a directory")
-    model = read(source, [Path(path) for path in _INPUT.value])
+    model = read(source, paths)
     print(f"read {source}: {f'{model.source}: ' if model.source else ''}{describe(model)}")
     for note in model.notes:
         print(f"  {note}")
@@ -90,6 +91,16 @@ def main() -> int:
     for note in notes:
         print(f"  {note}")
     return 0
+
+
+def split_input(value: str) -> list[Path]:
+    """Returns the paths of --input: one that is there as a whole, two with a comma between, or parts."""
+    parts = value.split(",")
+    pairs = [(",".join(parts[:i]), ",".join(parts[i:])) for i in range(1, len(parts))]
+    there = [pair for pair in pairs if all(map(os.path.lexists, pair))]
+    if len(parts) == 1 or os.path.lexists(value) or os.path.lexists(f"{value}.index"):
+        return [Path(value)]
+    return [Path(part) for part in (there[0] if there else parts)]
 
 
 def write(model: ModelWeights, target: str, output: Path) -> list[str]:
@@ -104,13 +115,13 @@ def write(model: ModelWeights, target: str, output: Path) -> list[str]:
     try:
         with whole_directory(output, temporary):
             notes = writers[target](model, temporary)
-    except (OSError, tf.errors.OpError, SafetensorError) as error:
+    except (OSError, RuntimeError, tf.errors.OpError, SafetensorError) as error:
         raise UserError(f"cannot write {output}: {reason(error)}") from error
     return notes
 
 
 def check_space(model: ModelWeights, target: str, output: Path) -> None:
-    """Refuses what would not fit: HDF5, which keras-nlp writes, does not survive a full disk."""
+    """Refuses what would not fit."""
     copies = 3 if target == "google" or (target == "electra_keras" and model.moments) else 1
     needed = copies * sum(array.nbytes for array in model.weights.values())
     parent = next(path for path in output.absolute().parents if path.exists())

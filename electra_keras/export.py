@@ -46,6 +46,13 @@ _QUANTIZE = flags.DEFINE_enum(
 )
 OVERRIDES.update(quantize={"precision"}, precision={"quantize"})
 _TOP_K = flags.DEFINE_integer("top_k", 5, "Tokens that fill_mask names.", lower_bound=1)
+_MAX_TEXT_BYTES = flags.DEFINE_integer(
+    "max_text_bytes",
+    archive.MAX_TEXT_BYTES,
+    "How long the texts of a request to `answer` or `tag`, which read them to the end, may be together "
+    "in UTF-8; longer ones are refused. 0: no limit.",
+    lower_bound=0,
+)
 _SAMPLES = flags.DEFINE_string(
     "sample_file",
     None,
@@ -64,6 +71,11 @@ def main() -> int:
     version = archive.choose_version(export_dir, _VERSION.value)
     make_servable = choose_servable(Path(_MODEL_DIR.value))
     servable = make_servable(precision=_PRECISION.value, quantize=_QUANTIZE.value)
+    reads_all = any(signature.reads_all for signature in servable.signatures)
+    if _MAX_TEXT_BYTES.present and not reads_all:
+        raise UsageError(
+            "--max_text_bytes is for question answering and tagging: other models read the beginning"
+        )
     for path in archive.remove_leftovers(export_dir):
         print(f"deleted {path}, which an export that was killed had left")
     archive.check_space(export_dir, servable.layers)
@@ -74,7 +86,7 @@ def main() -> int:
             quantization.answers(make_servable(), texts), quantization.answers(servable, texts)
         ):
             print(f"  {line}")
-    path = archive.write_version(servable, export_dir, version)
+    path = archive.write_version(servable, export_dir, version, _MAX_TEXT_BYTES.value)
     print(f"wrote {path}: {archive.describe_size(path)}")
     print(f"  from {servable.settings['source']}")
     print(

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
-from electra_keras.config import EMBEDDING_SHARING, ElectraConfig, EncoderConfig, require
+from electra_keras.config import EMBEDDING_SHARING, ElectraConfig, EncoderConfig, named, require
 from electra_keras.console import UsageError
 
 MODEL_SIZES: Mapping[str, Mapping[str, Any]] = {
@@ -152,13 +152,14 @@ class ModelOptions:
             position_initializer=self.position_initializer,
         )
         generator_hidden_size = round(hidden_size * self.preset("generator_hidden_size"))
-        generator = dataclasses.replace(
-            discriminator,
-            hidden_size=generator_hidden_size,
-            num_hidden_layers=round(discriminator.num_hidden_layers * self.generator_layers),
-            num_attention_heads=max(1, generator_hidden_size // 64),
-            intermediate_size=4 * generator_hidden_size,
-        )
+        with named("the generator"):
+            generator = dataclasses.replace(
+                discriminator,
+                hidden_size=generator_hidden_size,
+                num_hidden_layers=round(discriminator.num_hidden_layers * self.generator_layers),
+                num_attention_heads=max(1, generator_hidden_size // 64),
+                intermediate_size=4 * generator_hidden_size,
+            )
         return ElectraConfig(
             discriminator=discriminator,
             generator=generator,

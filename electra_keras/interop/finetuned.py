@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from electra_keras.console import UserError
-from electra_keras.interop.weights import ModelWeights, TaskHead
+from electra_keras.interop.weights import ModelWeights, TaskHead, check_finite
 from electra_keras.modeling.encoder import Encoder
 from electra_keras.modeling.lora import is_lora
 from electra_keras.tasks.adaptation import load_merged
@@ -45,6 +45,7 @@ def read(model_dir: Path, which: str = "best", encoder_only: bool = False) -> Mo
         variables += task.make_head(config.discriminator).weights
     load_merged(variables, model_dir, checkpoint)
     arrays = {path: variable.numpy() for path, variable in by_path(variables).items()}
+    check_finite(arrays, str(checkpoint))
     stored = list_arrays(checkpoint, "weights")
     left = sorted(path for path in stored if path not in arrays and not is_lora(path))
     notes = [f"left behind: {', '.join(left)}"] if left else []

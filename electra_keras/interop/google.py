@@ -26,6 +26,7 @@ from electra_keras.interop.weights import (
     join_networks,
     known_casing,
 )
+from electra_keras.tensor_bundle import glob_safe
 from electra_keras.text.vocabulary import Vocabulary
 
 _SLOTS = ("adam_m", "adam_v")
@@ -55,15 +56,30 @@ def read(
     """
     notes: list[str] = []
     prefix = _find_prefix(path, notes)
+    with glob_safe(prefix) as readable:
+        casing = (lower_case, strip_accents)
+        return _read(prefix, readable, vocab_file, attention_heads or {}, casing, notes)
+
+
+def _read(
+    prefix: Path,
+    readable: str,
+    vocab_file: Path | None,
+    attention_heads: Mapping[str, int | None],
+    casing: tuple[bool | None, bool | None],
+    notes: list[str],
+) -> ModelWeights:
+    """Reads the checkpoint `prefix`, which TensorFlow finds under `readable`; see `read`."""
+    lower_case, strip_accents = casing
     try:
-        reader = tf.train.load_checkpoint(str(prefix))
+        reader = tf.train.load_checkpoint(readable)
         shapes = {name: tuple(s) for name, s in reader.get_variable_to_shape_map().items()}
     except Exception as error:  # TensorFlow turns bad files into many types
         raise UserError(f"{prefix} cannot be read: {reason(error)}") from error
     tensors = Tensors(str(prefix), shapes, reader.get_tensor)
     _check_electra(tensors)
     vocabulary = Vocabulary.load(str(vocab_file or prefix.parent / "vocab.txt"))
-    settings = Settings(prefix.parent, attention_heads or {})
+    settings = Settings(prefix.parent, attention_heads)
     if lower_case is None:
         lower_case = settings.hparam("do_lower_case", bool)
     if strip_accents is None:

@@ -20,6 +20,7 @@ from electra_keras.interop.huggingface_tokenizer import (
     Tokenization,
     read_tokenization,
     tokenizer_settings,
+    write_tokenizer,
 )
 from electra_keras.interop.json_files import field, read_json, write_json
 from electra_keras.interop.names import huggingface_name, original_names
@@ -314,6 +315,7 @@ def _write_directory(
         "dtype": "float32",
     }
     write_json(directory / "config.json", settings)
+    write_tokenizer(directory, model.vocabulary, config)
     write_json(
         directory / "tokenizer_config.json",
         tokenizer_settings(config, encoder.max_position_embeddings),

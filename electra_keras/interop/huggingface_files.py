@@ -1,16 +1,23 @@
 """The weights of a Hugging Face directory as named tensors: safetensors, and old files of PyTorch."""
 
+import collections
+import json
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from electra_keras.console import UserError, reason
-from electra_keras.interop.json_files import field, read_json
+from electra_keras.interop.json_files import check_regular, field, read_json
 from electra_keras.interop.tensors import Tensors
+
+# Of the part that lists a file's tensors: about 200 bytes each.
+_MAX_LIST_BYTES = 4_000_000
 
 
 def open_tensors(directory: Path) -> Tensors:
@@ -19,6 +26,7 @@ def open_tensors(directory: Path) -> Tensors:
     for name, opened in formats.items():
         index = directory / f"{name}.index.json"
         if (directory / name).exists():
+            check_regular(directory / name)
             return opened([directory / name], str(directory / name))
         if index.exists():
             return opened(_shards(index), str(directory))
@@ -64,6 +72,7 @@ def _open_safetensors(files: Sequence[Path], where: str) -> Tensors:
     readers: dict[str, Callable[[], np.ndarray]] = {}
     shapes = {}
     for path in files:
+        _check_header(path)
         try:
             opened = safe_open(path, framework="numpy")
             names = list(opened.keys())
@@ -78,6 +87,50 @@ def _open_safetensors(files: Sequence[Path], where: str) -> Tensors:
     return Tensors(where, shapes, lambda name: readers[name]())
 
 
+def _check_header(path: Path) -> None:
+    """Checks that no name stands twice in a safetensors header: which tensor it means is not told.
+
+    Raises:
+        UserError: one does. What else may be wrong is for the library to say.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = file.read(size) if size <= path.stat().st_size else b"{}"
+        json.loads(header, object_pairs_hook=lambda pairs: _unique(pairs, path))
+    except (OSError, ValueError, RecursionError):
+        return
+
+
+def _unique(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
+    names = collections.Counter(name for name, _ in pairs)
+    if twice := next((name for name, count in names.items() if count > 1), None):
+        raise UserError(f"{path}: {twice} stands twice in its header")
+    return dict(pairs)
+
+
+def _check_packing(path: Path) -> None:
+    """Checks that a file of PyTorch unpacks to no more than tensors need.
+
+    Raises:
+        UserError: it is packed, or describes more than any model has.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as file:
+            entries = file.infolist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return  # damaged: for PyTorch to say
+    for entry in entries:
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise UserError(f"{path}: {entry.filename} is compressed, which PyTorch never does")
+        if entry.filename.endswith(".pkl") and entry.file_size > _MAX_LIST_BYTES:
+            raise UserError(
+                f"{path}: {entry.filename} has {entry.file_size / 1e6:.1f} MB, more than tensors need"
+            )
+
+
 def _open_pytorch(files: Sequence[Path], where: str) -> Tensors:
     """Reads files of PyTorch with its loader for tensors alone, which runs no code."""
     try:
@@ -88,6 +141,7 @@ def _open_pytorch(files: Sequence[Path], where: str) -> Tensors:
         ) from error
     state = {}
     for path in files:
+        _check_packing(path)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

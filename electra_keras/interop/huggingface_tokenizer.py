@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import tokenizers
+
 from electra_keras.config import ElectraConfig, matches
 from electra_keras.console import UserError
 from electra_keras.interop.json_files import field, read_json_if_there
 from electra_keras.interop.weights import blamed_on, check_casing
+from electra_keras.text.tokenizer import MAX_WORD_CHARACTERS
 from electra_keras.text.vocabulary import Vocabulary
 
 
@@ -55,6 +58,14 @@ def read_tokenization(
         lower_case = setting("do_lower_case", "lowercase")
     if strip_accents is None:
         strip_accents = setting("strip_accents", "strip_accents")
+    limit = field(
+        field(fast, "model", dict, fast_path, {}), "max_input_chars_per_word", int, fast_path
+    )
+    if limit is not None and limit != MAX_WORD_CHARACTERS:
+        notes.append(
+            f"{fast_path}: words of more than {limit} characters are [UNK] there, and here of more "
+            f"than {MAX_WORD_CHARACTERS}, as in the original"
+        )
     check_casing(lower_case, strip_accents, str(directory))
     if lower_case is not None:
         strip_accents = lower_case and strip_accents is not False
@@ -123,10 +134,41 @@ def _in_order(ids: dict[str, Any], first: int, where: Path) -> list[str]:
     return sorted(ids, key=ids.__getitem__)
 
 
+def write_tokenizer(directory: Path, vocabulary: Vocabulary, config: ElectraConfig) -> None:
+    """Writes the tokenizer.json of a model whose casing is known, which transformers runs as it is.
+
+    The classes for BERT there make a tokenizer of the vocabulary alone, which takes every word of
+    more than 100 characters for [UNK]; the original, and this library, have 200.
+    """
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.WordPiece(
+            {token: index for index, token in enumerate(vocabulary.tokens)},
+            unk_token="[UNK]",
+            max_input_chars_per_word=MAX_WORD_CHARACTERS,
+        )
+    )
+    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=True,
+        strip_accents=bool(config.strip_accents),
+        lowercase=bool(config.lower_case),
+    )
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = tokenizers.decoders.WordPiece(prefix="##")
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", vocabulary.cls_id), ("[SEP]", vocabulary.sep_id)],
+    )
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    tokenizer.save(str(directory / "tokenizer.json"))
+
+
 def tokenizer_settings(config: ElectraConfig, max_length: int) -> dict[str, Any]:
     """Returns the tokenizer_config.json of a model whose casing is known."""
     return {
-        "tokenizer_class": "ElectraTokenizer",
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         "do_lower_case": config.lower_case,
         "strip_accents": config.strip_accents,
         "tokenize_chinese_chars": True,

@@ -8,12 +8,23 @@ from electra_keras.config import matches
 from electra_keras.console import UserError, reason
 
 
+def check_regular(path: Path) -> None:
+    """Checks that a path, if it is there, is a file: to open a pipe may take for ever.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a regular file")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Returns the object that a file holds.
 
     Raises:
         UserError: it cannot be read, or holds something else.
     """
+    check_regular(path)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

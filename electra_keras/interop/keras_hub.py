@@ -5,6 +5,7 @@ the GELU is the tanh approximation, and there is a pooler (a dense layer on [CLS
 """
 
 import contextlib
+import io
 import logging
 import re
 import warnings
@@ -17,12 +18,13 @@ import tensorflow as tf
 
 from electra_keras.config import ElectraConfig, EncoderConfig
 from electra_keras.console import UserError
-from electra_keras.interop.json_files import field, read_json
+from electra_keras.interop.json_files import check_regular, field, read_json
 from electra_keras.interop.weights import (
     ModelWeights,
     blamed_on,
     block_shapes,
     check_casing,
+    check_finite,
     embedding_shapes,
     fit_vocabulary,
     known_casing,
@@ -58,6 +60,8 @@ def read(directory: Path) -> ModelWeights:
         raise UserError(f"{directory} is not a keras-nlp preset: {error}") from error
     if not kind.endswith("ElectraBackbone"):
         raise UserError(f"{directory} is not a preset of an ElectraBackbone but of {kind}")
+    for name in ("model.weights.h5", "config.json"):
+        check_regular(directory / name)
     _check_layers(directory / "model.weights.h5", sizes.get("num_layers"))
     preset = str(directory.resolve())  # a relative name may be that of a preset to download
     try:
@@ -100,6 +104,7 @@ def read(directory: Path) -> ModelWeights:
         weights[f"discriminator/{path}"] = np.concatenate(arrays, axis=-1).astype(np.float32)
     if variables:
         raise UserError(f"{directory} has {min(variables)}, which is not of an ELECTRA")
+    check_finite(weights, str(directory))
     notes = ["unused: pooled_dense, which ELECTRA does not have"]
     model = ModelWeights(config, vocabulary, weights, notes=notes)
     model.notes.append(difference(model, backbone))
@@ -193,7 +198,8 @@ def write(model: ModelWeights, directory: Path) -> list[str]:
         lowercase=casing.lower_case,
         strip_accents=casing.strip_accents,
     )
-    backbone.save_to_preset(str(directory))
+    with _hdf5_in_memory(directory / "model.weights.h5"):
+        backbone.save_to_preset(str(directory))
     tokenizer.save_to_preset(str(directory))
     headless = model.config.missing_heads(model.weights)
     lost = [] if "discriminator_head" in headless else ["the discriminator's head"]
@@ -207,6 +213,25 @@ def write(model: ModelWeights, directory: Path) -> list[str]:
     if rates[0] != rates[1]:
         notes.append(f"one dropout rate there: {rates[0]}; attention had {rates[1]}")
     return notes
+
+
+@contextlib.contextmanager
+def _hdf5_in_memory(path: Path) -> Iterator[None]:
+    """Lets Keras write an HDF5 file to memory, and then copies it to `path`.
+
+    The HDF5 library does not survive a full disk: the process ends without a word. Keras takes no
+    file object for a preset.
+    """
+    import h5py
+
+    memory, open_file = io.BytesIO(), h5py.File
+    h5py.File = lambda _, mode: open_file(memory, mode)
+    try:
+        yield
+    finally:
+        h5py.File = open_file
+    with open(path, "xb") as file:
+        file.write(memory.getbuffer())
 
 
 def difference(model: ModelWeights, backbone: "keras_nlp.models.ElectraBackbone") -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from electra_keras.config import ElectraConfig
 from electra_keras.console import UserError
-from electra_keras.interop.weights import ModelWeights, variable_shapes
+from electra_keras.interop.weights import ModelWeights, check_finite, variable_shapes
 from electra_keras.tasks.classification import ClassificationTask
 from electra_keras.tasks.interface import Task
 from electra_keras.training import checkpoints
@@ -42,6 +42,8 @@ def read(model_dir: Path, which: str = "best") -> ModelWeights:
         for path, array in weights.items():
             if any(m[path] is None or m[path].shape != array.shape for m in moments):
                 raise UserError(f"{checkpoint}: the optimizer has no moments of {path}")
+        for values, moment in zip(moments, MOMENTS, strict=True):
+            check_finite(values, f"{checkpoint}: the optimizer's {moment}")
     step = checkpoints.read_state(checkpoint)["step"]
     return ModelWeights(config, vocabulary, weights, moments, step, source=str(checkpoint))
 
@@ -50,7 +52,7 @@ def check(config: ElectraConfig, weights: Mapping[str, np.ndarray], where: str) 
     """Checks that arrays are those of a model; a head may be missing as a whole.
 
     Raises:
-        UserError: one is missing, too many, or of another shape.
+        UserError: one is missing, too many, of another shape, or holds NaN or infinity.
     """
     expected = variable_shapes(config)
     for path, array in weights.items():
@@ -58,6 +60,7 @@ def check(config: ElectraConfig, weights: Mapping[str, np.ndarray], where: str) 
             raise UserError(
                 f"{where}: {path} has shape {list(array.shape)}, expected {expected.get(path)}"
             )
+    check_finite(weights, where)
     lacking = config.missing_heads(weights)
     for path in expected:
         if path not in weights and path.split("/")[0] not in lacking:

@@ -8,7 +8,7 @@ import numpy as np
 from electra_keras.config import EncoderConfig
 from electra_keras.console import UserError, reason
 from electra_keras.interop.names import original_names
-from electra_keras.interop.weights import block_shapes, embedding_shapes, head_shapes
+from electra_keras.interop.weights import block_shapes, check_finite, embedding_shapes, head_shapes
 
 
 @dataclasses.dataclass
@@ -33,7 +33,7 @@ class Tensors:
         """Returns a tensor in float32.
 
         Raises:
-            UserError: it is missing, has another shape, holds no numbers or cannot be read.
+            UserError: it is missing, has another shape, holds no finite numbers or cannot be read.
         """
         if name not in self.shapes:
             raise UserError(f"{self.where} has no tensor {name}")
@@ -49,7 +49,10 @@ class Tensors:
         if array.dtype != np.float32:
             self.converted.add(array.dtype.name)
         self.used.add(name)
-        return array.astype(np.float32)
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+        check_finite({name: array}, self.where)
+        return array
 
     def take_count(self, name: str) -> int:
         """Returns a whole number that is not negative, such as global_step; 0 where it is missing.

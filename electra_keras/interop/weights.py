@@ -101,6 +101,17 @@ class ModelWeights:
         }
 
 
+def check_finite(arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """Checks that weights are numbers.
+
+    Raises:
+        UserError: one holds NaN or infinity; the message begins with `where`.
+    """
+    for path, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UserError(f"{where}: {path} holds NaN or infinity: its training has diverged")
+
+
 def embedding_shapes(config: EncoderConfig) -> Shapes:
     """Returns the shapes of the embedding block, by path below the encoder."""
     width = config.embedding_size

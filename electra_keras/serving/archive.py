@@ -1,5 +1,6 @@
 """Writes one version of an exported model: a directory that appears whole or not at all."""
 
+import itertools
 import json
 import os
 import re
@@ -10,14 +11,17 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from electra_keras.console import UsageError, UserError, reason
 from electra_keras.directories import whole_directory
 from electra_keras.serving import warmup
-from electra_keras.serving.signatures import Servable
+from electra_keras.serving.signatures import Servable, checked
 
 # Besides the weights: graphs, the tokenizer's tables and the vocabulary.
 _GRAPH_BYTES = 32_000_000
+# Of all texts of a request together: some seconds on a CPU.
+MAX_TEXT_BYTES = 1_000_000
 # As `_incomplete` writes them, with host and process; earlier ones have no host.
 _INCOMPLETE = re.compile(r"\.incomplete-\d+-(?:([\w.]+)-)?(\d+)")
 # After so long without a write a directory is given up, whoever began it.
@@ -104,7 +108,9 @@ def check_space(export_dir: Path, layers: list[keras.layers.Layer]) -> None:
         )
 
 
-def write_version(servable: Servable, export_dir: Path, version: int) -> Path:
+def write_version(
+    servable: Servable, export_dir: Path, version: int, max_text_bytes: int = MAX_TEXT_BYTES
+) -> Path:
     """Writes `<export_dir>/<version>/`; returns its path.
 
     It is written beside, under a name that is no number, which TF Serving does not take for a
@@ -117,13 +123,13 @@ def write_version(servable: Servable, export_dir: Path, version: int) -> Path:
     temporary = _incomplete(export_dir, version)
     try:
         with whole_directory(final, temporary):
-            _save(servable, temporary)
+            _save(servable, temporary, max_text_bytes)
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"cannot write {final}: {reason(error)}") from error
     return final
 
 
-def _save(servable: Servable, directory: Path) -> None:
+def _save(servable: Servable, directory: Path, max_text_bytes: int) -> None:
     root = tf.Module(name="electra")
     # Bare variables: of the Keras layers an export needs nothing else.
     root.weights = _variables(servable.layers)
@@ -133,12 +139,13 @@ def _save(servable: Servable, directory: Path) -> None:
             key: tf.TensorSpec(spec.shape, spec.dtype, name=key)
             for key, spec in signature.inputs.items()
         }
-        function = tf.function(signature.function, autograph=False)
+        function = tf.function(checked(signature, max_text_bytes), autograph=False)
         functions[signature.name] = function.get_concrete_function(**inputs)
     functions["serving_default"] = functions[servable.default]
     # Gradients would be traced and stored, and need ops of their own.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(root, str(directory), signatures=functions, options=options)
+    _forget_custom_gradients(directory)
 
     extra = directory / "assets.extra"
     extra.mkdir()
@@ -148,6 +155,7 @@ def _save(servable: Servable, directory: Path) -> None:
         **servable.settings,
         "sequence_buckets": servable.encoder.buckets,
         "serving_default": servable.default,
+        "max_text_bytes": max_text_bytes if any(s.reads_all for s in servable.signatures) else None,
         "signatures": {
             s.name: {
                 "inputs": list(s.inputs),
@@ -157,6 +165,19 @@ def _save(servable: Servable, directory: Path) -> None:
         },
     }
     (extra / "export.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def _forget_custom_gradients(directory: Path) -> None:
+    """Removes the names of gradients that are not stored, of which every loader would warn."""
+    path = directory / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for graph in (meta_graph.graph_def for meta_graph in saved.meta_graphs):
+        nodes = [graph.node, *(function.node_def for function in graph.library.function)]
+        for node in itertools.chain.from_iterable(nodes):
+            node.attr.pop("_gradient_op_type", None)
+    path.write_bytes(saved.SerializeToString(deterministic=True))
+    # Of the file as it was; loaders do without.
+    (directory / "fingerprint.pb").unlink(missing_ok=True)
 
 
 def warmup_requests(servable: Servable) -> list[tuple[str, dict]]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from electra_keras.console import UsageError, UserError
+from electra_keras.interop.weights import check_finite
 from electra_keras.serving import networks, quantization
 from electra_keras.serving.encoding import TextEncoder, choose_buckets
 from electra_keras.serving.signatures import (
@@ -72,11 +73,13 @@ def make_servable(
             f"that {model_dir} was fine-tuned with: there, texts are cut"
         )
     layers = [model.encoder, model.head]
+    checkpoint = checkpoints.find_checkpoint(model_dir, which)
+    arrays = {v.path: v.numpy().astype("float32") for layer in layers for v in layer.weights}
+    check_finite(arrays, str(checkpoint))
     if quantize == "int8":
         quantization.quantize(layers)
     encoder = TextEncoder(tokenizer, sizes)
     signatures = family(model, task, encoder).all()
-    checkpoint = checkpoints.find_checkpoint(model_dir, which)
     settings = {
         "source": str(checkpoint),
         "step": checkpoints.read_state(checkpoint)["step"],

@@ -25,12 +25,15 @@ class Signature:
         function: made of stock TensorFlow and tensorflow-text ops; takes the inputs by keyword and
             returns the outputs by their key, each with the batch as its first dimension.
         request: makes a request of texts; for warm-up and for comparisons.
+        reads_all: whether the networks read every window of a text, so that time and memory grow
+            with it without end.
     """
 
     name: str
     inputs: Mapping[str, tf.TensorSpec]
     function: Callable[..., Outputs]
     request: Callable[[Sequence[str]], Request]
+    reads_all: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +135,33 @@ def token_outputs(encoded: EncodedText, tokens: tf.Tensor) -> Outputs:
     }
 
 
+def checked(signature: Signature, max_text_bytes: int) -> Callable[..., Outputs]:
+    """Returns a signature's function with assertions on what strings a client may send.
+
+    Args:
+        signature: any.
+        max_text_bytes: how long all strings of a request may be together, in bytes, where the
+            signature reads them to the end; 0 for no limit.
+    """
+
+    def function(**inputs: tf.Tensor) -> Outputs:
+        texts = {key: value for key, value in inputs.items() if value.dtype == tf.string}
+        assertions = []
+        if len(texts) > 1:
+            sizes = [tf.size(value) for value in texts.values()]
+            message = f"{' and '.join(texts)} must be equally many"
+            assertions += [tf.debugging.assert_equal(sizes[0], size, message) for size in sizes[1:]]
+        if texts and signature.reads_all and max_text_bytes:
+            total = tf.add_n([tf.reduce_sum(tf.strings.length(v)) for v in texts.values()])
+            message = f"the texts of a request may have {max_text_bytes} bytes (--max_text_bytes)"
+            assertions.append(tf.debugging.Assert(total <= max_text_bytes, [message, total]))
+        with tf.control_dependencies([op for op in assertions if op is not None]):
+            inputs = {key: tf.identity(value) for key, value in inputs.items()}
+        return signature.function(**inputs)
+
+    return function
+
+
 class PaddedIds(NamedTuple):
     """Token ids that a client sent, padded to a bucket as text is, and cut to the longest.
 
@@ -154,7 +184,7 @@ def pad_ids(
     with tf.control_dependencies(_assertions(len(vocabulary), input_ids, input_mask, segment_ids)):
         # All three, or the lookup of a bad id might fail first, and say less.
         input_ids, segment_ids = tf.identity(input_ids), tf.identity(segment_ids)
-        input_mask = tf.cast(input_mask != 0, tf.int32)
+        input_mask = tf.identity(input_mask)
     sent = tf.shape(input_ids)[1]
     width = tf.minimum(sent, longest)
     padding = [[0, 0], [0, encoder.bucket(sent) - width]]
@@ -184,5 +214,8 @@ def _assertions(
         ),
         tf.debugging.Assert(
             tf.reduce_all((segments >= 0) & (segments <= 1)), ["segment_ids must be 0 or 1"]
+        ),
+        tf.debugging.Assert(
+            tf.reduce_all((mask >= 0) & (mask <= 1)), ["input_mask must be 0 or 1"]
         ),
     ]

@@ -151,7 +151,7 @@ class AnswerSignatures:
             return _ids_of(self.network.inputs(made.windows)[0])
 
         return [
-            Signature("answer", QUESTION_INPUTS, self.answer, question_request),
+            Signature("answer", QUESTION_INPUTS, self.answer, question_request, True),
             Signature("answer_ids", ID_INPUTS, self.answer_ids, ids),
         ]
 
@@ -251,7 +251,7 @@ class TagSignatures:
             return _ids_of(self.network.inputs(made.windows)[0])
 
         return [
-            Signature("tag", TEXT_INPUTS, self.tag, text_request),
+            Signature("tag", TEXT_INPUTS, self.tag, text_request, True),
             Signature("tag_ids", ID_INPUTS, self.tag_ids, ids),
         ]
 

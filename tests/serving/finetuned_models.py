@@ -71,7 +71,7 @@ def write(task, directory):
     checkpoint = directory / "checkpoints" / "step-00000003"
     checkpoint.mkdir(parents=True)
     write_arrays(checkpoint, "weights", arrays)
-    (checkpoint / "state.json").write_text(json.dumps({"step": 3, "best": None}))
+    (checkpoint / "state.json").write_text(json.dumps({"step": 3, "best": None, "converted": True}))
     (directory / "config.json").write_text(CONFIG.to_json())
     (directory / "task.json").write_text(task.to_json())
     VOCABULARY.save(str(directory / "vocab.txt"))

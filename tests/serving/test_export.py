@@ -63,6 +63,8 @@ def test_a_version_holds_what_people_need_to_know(export):
     assert described["serving_default"] == "replaced_tokens"
     assert described["sequence_buckets"] == BUCKETS
     assert described["signatures"]["embed"]["outputs"] == ["cls", "length", "mean", "truncated"]
+    # Gradients are not stored; a name of one that is not there makes every loader warn.
+    assert b"_gradient_op_type" not in (export.path / "saved_model.pb").read_bytes()
     vocabulary = Vocabulary.load(str(extra / "vocab.txt"))
     assert described["vocab_sha256"] == vocabulary.sha256
     assert [p.name for p in export.path.parent.iterdir()] == ["1"]
