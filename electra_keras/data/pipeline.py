@@ -274,6 +274,9 @@ class TrainingFeed:
             **hosts,
         )
 
+    def longest(self, step: int, count: int, parts: int) -> None:
+        """Returns None: all examples are computed at the records' length."""
+
     def explain(self, error: tf.errors.OpError | UnicodeDecodeError) -> UserError:
         """Returns what an error of TensorFlow's in the loop means."""
         return explain_error(error, self.source)

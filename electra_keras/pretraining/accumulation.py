@@ -54,3 +54,8 @@ def accumulate(
         parallel_iterations=1,
     )
     return gradients, report
+
+
+def on_tpu() -> bool:
+    """Whether the step is made on TPUs, where it is compiled as a whole, at one shape."""
+    return isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)

@@ -15,7 +15,7 @@ from electra_keras.modeling.flops import training_flops
 from electra_keras.modeling.heads import MaskedLanguageModelHead, ReplacedTokenHead
 from electra_keras.modeling.layers import DropoutNoise, Embeddings
 from electra_keras.pretraining import statistics
-from electra_keras.pretraining.accumulation import Part, accumulate
+from electra_keras.pretraining.accumulation import Part, accumulate, on_tpu
 from electra_keras.pretraining.keras_model import (
     Batch,
     ReportSums,
@@ -158,7 +158,7 @@ class ElectraPretrainer(StepModel):
 
     def _compiles_parts(self) -> bool:
         """Whether XLA compiles the parts of a step; on TPU the whole step is compiled."""
-        return self.use_xla and not _on_tpu()
+        return self.use_xla and not on_tpu()
 
     def _mask(self, batch: Batch, seed: int, step: tf.Tensor) -> tuple[MaskedTokens, tf.Tensor]:
         """Masks this replica's batch; also returns the sampling noise [batch, predictions, 2]."""
@@ -393,7 +393,3 @@ class ElectraPretrainer(StepModel):
             "loss {loss:.3f}  generator at [MASK] {generator_masked_loss:.3f}  "
             "discriminator {discriminator_loss:.4f}  auc {discriminator_auc:.3f}"
         ).format(**metrics)
-
-
-def _on_tpu() -> bool:
-    return isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)

@@ -1,7 +1,8 @@
 """Tokenized examples in memory, and the batches that are made of them."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -49,6 +50,27 @@ class FeatureFeed:
         skipped = step // per_epoch * per_epoch
         return np.concatenate(batches)[step - skipped : self.train_steps - skipped]
 
+    @functools.cached_property
+    def _lengths(self) -> np.ndarray:
+        """Those of the examples of all steps, [train_steps, batch]."""
+        return self.features["lengths"][self.order(0)]
+
+    def longest(self, step: int, count: int, parts: int) -> np.ndarray:
+        """Returns how long the longest example of each part of the batches is.
+
+        So the model knows its bucket without a look at what is on a GPU already.
+
+        Args:
+            step: the first batch.
+            count: batches.
+            parts: micro-batches of all replicas; each is computed at a length of its own.
+
+        Returns:
+            int32 [count, parts].
+        """
+        lengths = self._lengths[step : step + count]
+        return lengths.reshape(len(lengths), parts, -1).max(axis=-1).astype(np.int32)
+
     def dataset(
         self, step: int, num_hosts: int = 1, host: int = 0, replicas_per_host: int = 1
     ) -> tf.data.Dataset:
@@ -74,7 +96,7 @@ class FeatureFeed:
 
 
 def evaluation_batches(
-    features: Features, batch_size: int
+    features: Features, batch_size: int, lengths: Sequence[int] = ()
 ) -> Iterator[tuple[np.ndarray, Features]]:
     """Yields the indexes and the arrays of batches of examples of like length, no longer than they.
 
@@ -83,12 +105,16 @@ def evaluation_batches(
     Args:
         features: `input_ids`, `segment_ids` [n, length], `lengths` [n].
         batch_size: examples.
+        lengths: if given, in ascending order, the arrays have one of these lengths, and `batch_size`
+            rows, the last ones of them copies where there are fewer indexes.
     """
     order = np.argsort(features["lengths"], kind="stable")
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        batch = {name: values[rows] for name, values in features.items()}
-        length = -(-int(batch["lengths"].max()) // 8) * 8
+        filled = np.pad(rows, (0, batch_size - len(rows) if lengths else 0), "edge")
+        batch = {name: values[filled] for name, values in features.items()}
+        longest = int(batch["lengths"].max())
+        length = next((length for length in lengths if length >= longest), -(-longest // 8) * 8)
         for name in ("input_ids", "segment_ids"):
             batch[name] = batch[name][:, :length]
         yield rows, batch

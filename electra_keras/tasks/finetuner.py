@@ -17,7 +17,7 @@ from electra_keras.console import UsageError
 from electra_keras.modeling.encoder import Encoder
 from electra_keras.modeling.flops import encoder_flops
 from electra_keras.modeling.layers import DropoutNoise
-from electra_keras.pretraining.accumulation import Part, accumulate
+from electra_keras.pretraining.accumulation import Part, accumulate, on_tpu
 from electra_keras.pretraining.keras_model import (
     Batch,
     ReportSums,
@@ -184,7 +184,8 @@ class FineTuner(StepModel):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             noise = DropoutNoise(key)
-            hidden = self._encode(batch, noise, self.use_xla)
+            # On TPU the whole step is compiled.
+            hidden = self._encode(batch, noise, compiled=self.use_xla and not on_tpu())
             loss = tf.reduce_sum(self.head.loss(hidden, batch, noise))
             scaled_loss = self.optimizer.scale_loss(loss / count)
         gradients = tape.gradient(scaled_loss, variables, unconnected_gradients="zero")
@@ -196,27 +197,33 @@ class FineTuner(StepModel):
         cut = {name: batch[name][:, :length] for name in ("input_ids", "segment_ids")}
         return self._forward_backward({**batch, **cut}, *args)
 
-    def training_update(self, batch: Batch) -> tf.Tensor:
-        """Makes one optimizer step in the current replica; returns its report [3]."""
+    def training_update(self, batch: Batch, longest: tf.Tensor | None = None) -> tf.Tensor:
+        """Makes one optimizer step in the current replica; returns its report [3].
+
+        Args:
+            batch: this replica's.
+            longest: int32 [replicas x micro-batches], the longest example's tokens in each micro-batch
+                of the global batch; None: it is looked up in the batch.
+        """
         context = tf.distribute.get_replica_context()
         micro_batches, rows = self.gradient_accumulation_steps, static_shape(batch)[0]
         count = tf.constant(1.0)
         if self.loss_reduction == "mean":
             count *= rows * context.num_replicas_in_sync
-        on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
-        buckets = self.buckets[-1:] if on_tpu else self.buckets
+        buckets = self.buckets[-1:] if on_tpu() else self.buckets
         step = self.optimizer.iterations
 
         def run(index: tf.Tensor | int, part: Part) -> tuple[list[tf.Tensor], tf.Tensor]:
             batch_slice = context.replica_id_in_sync_group * micro_batches + index
             key = make_key(self.seed, Purpose.DISCRIMINATOR_DROPOUT, step, batch_slice)
             micro_batch = {name: part(values) for name, values in batch.items()}
-            longest = tf.reduce_max(micro_batch["lengths"])
+            known = longest is not None
+            tokens = longest[batch_slice] if known else tf.reduce_max(micro_batch["lengths"])
             branches = [
                 lambda length=length: self._at_bucket(length, micro_batch, key, count)
                 for length in buckets
             ]
-            bucket = tf.reduce_sum(tf.cast(longest > tf.constant(buckets[:-1], tf.int32), tf.int32))
+            bucket = tf.reduce_sum(tf.cast(tokens > tf.constant(buckets[:-1], tf.int32), tf.int32))
             *gradients, report = (
                 branches[0]() if len(branches) == 1 else tf.switch_case(bucket, branches)
             )

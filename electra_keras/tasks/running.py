@@ -45,14 +45,23 @@ class Predictor:
         strategy: in whose scope the model was made; every replica computes the same.
         model: the fine-tuned one.
         batch_size: examples per batch.
+        fixed_shapes: compute all batches at `batch_size` rows and one of the model's buckets, as what
+            is compiled as a whole must; None: on TPU.
     """
 
     def __init__(
-        self, strategy: tf.distribute.Strategy, model: FineTuner, batch_size: int = 64
+        self,
+        strategy: tf.distribute.Strategy,
+        model: FineTuner,
+        batch_size: int = 64,
+        fixed_shapes: bool | None = None,
     ) -> None:
         self.batch_size = batch_size
+        if fixed_shapes is None:
+            fixed_shapes = isinstance(strategy, tf.distribute.TPUStrategy)
+        self.lengths = model.buckets if fixed_shapes else ()
 
-        @tf.function(reduce_retracing=True, autograph=False)
+        @tf.function(reduce_retracing=not fixed_shapes, autograph=False)
         def run(batch: dict[str, tf.Tensor]) -> Any:
             return strategy.run(model, args=(batch,))
 
@@ -69,8 +78,10 @@ class Predictor:
         """
         inputs = {name: features[name] for name in ("input_ids", "segment_ids", "lengths")}
         parts, done = [], 0
-        for rows, batch in evaluation_batches(inputs, self.batch_size):
-            parts.append((rows, self._run({k: tf.constant(v) for k, v in batch.items()})))
+        for rows, batch in evaluation_batches(inputs, self.batch_size, self.lengths):
+            outputs = self._run({k: tf.constant(v) for k, v in batch.items()})
+            count = len(rows)
+            parts.append((rows, tf.nest.map_structure(lambda v, n=count: v[:n], outputs)))
             done += len(rows)
             if on_batch is not None:
                 on_batch(done)

@@ -23,8 +23,13 @@ class TrainableModel(Protocol):
     report_size: int
     flops_per_example: int
 
-    def training_update(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Makes one optimizer step in the current replica; returns its report [report_size]."""
+    def training_update(self, batch: dict[str, tf.Tensor], *longest: tf.Tensor) -> tf.Tensor:
+        """Makes one optimizer step in the current replica; returns its report [report_size].
+
+        Args:
+            batch: this replica's.
+            *longest: what `Feed.longest` says of the batch, [parts], where it is not None.
+        """
 
     def summarize(self, totals: np.ndarray) -> dict[str, float]:
         """Turns the sum of reports into metrics, `loss` among them."""
@@ -38,6 +43,13 @@ class Feed(Protocol):
 
     def dataset(self, step: int, **hosts: int) -> tf.data.Dataset:
         """Returns per-replica batches from `step` on; `hosts` as in `distribution.distribute`."""
+
+    def longest(self, step: int, count: int, parts: int) -> np.ndarray | None:
+        """Returns the tokens of the longest example in each of `parts` equal parts of the batches.
+
+        They are int32 [count, parts], of the batches from `step` on, for a model whose step takes them;
+        None: for one whose step does not.
+        """
 
     def explain(self, error: tf.errors.OpError) -> UserError:
         """Returns what an error of TensorFlow's in the loop means."""

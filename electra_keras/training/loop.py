@@ -33,7 +33,7 @@ from electra_keras.training.summaries import SummaryWriter
 
 
 class NotFiniteError(UserError):
-    """The loss or the gradient of a step was not finite; the weights are those before it."""
+    """The loss or the gradient of a step was not finite; what the run has is its last checkpoint."""
 
 
 class Trainer:
@@ -207,7 +207,9 @@ class Trainer:
         count = self._steps_to_next_event(profile)
         begun = time.monotonic()
         try:
-            rows = run_steps(iterator, tf.constant(count), tf.constant(self.stop.vote)).numpy()
+            rows = run_steps(
+                iterator, tf.constant(count), tf.constant(self.stop.vote), self._longest(count)
+            ).numpy()
         except READ_ERRORS as error:
             self.progress.clear()
             raise self.feed.explain(error) from error
@@ -239,6 +241,14 @@ class Trainer:
         """Returns an iterator of per-replica batches from the current step on."""
         return iter(distribute(self.strategy, partial(self.feed.dataset, self.step)))
 
+    def _longest(self, count: int) -> tf.Tensor | None:
+        """Returns what `Feed.longest` says, with rows of zeros up to `steps_per_execution`."""
+        parts = self.strategy.num_replicas_in_sync * self.options.gradient_accumulation_steps
+        longest = self.feed.longest(self.step, count, parts)
+        if longest is None:
+            return None
+        return tf.constant(np.pad(longest, [[0, self.steps_per_execution - count], [0, 0]]))
+
     def _steps_to_next_event(self, profile: tuple[int, int] | None) -> int:
         options = self.options
         intervals = (
@@ -255,7 +265,7 @@ class Trainer:
 
     def _account(self, rows: np.ndarray) -> None:
         """Adds the steps' reports to the window; stops the run if one is not finite."""
-        size = self.model.report_size
+        size, last_step = self.model.report_size, self.step + len(rows)
         for row in rows.astype(np.float64):
             self.step += 1
             extras = dict(zip(EXTRAS, row[size:], strict=True))
@@ -265,20 +275,21 @@ class Trainer:
                 row[size] = 0.0  # the step was skipped and the scale lowered
                 bad_gradient = False
             if bad_gradient or not np.all(np.isfinite(row[:size])):
-                self._stop_not_finite(row)
+                self._stop_not_finite(row, last_step)
             self.window += row
             self.window_steps += 1
 
-    def _stop_not_finite(self, row: np.ndarray) -> None:
+    def _stop_not_finite(self, row: np.ndarray, last_step: int) -> None:
+        """Stops at a step, the last step of whose call is `last_step`."""
         if self.chief:
-            report = describe_not_finite(self.model, self.step, row)
+            report = describe_not_finite(self.model, self.step, last_step, row)
             path = self.model_dir / f"not-finite-step-{self.step}.json"
             write_whole(path, json.dumps(report, indent=2) + "\n")
             self._close()
         self.total_seconds += time.monotonic() - self.started
         raise NotFiniteError(
-            f"loss or gradient is not finite at step {self.step}; no weights were changed by it. The "
-            f"last checkpoint is kept; details in {self.model_dir}/not-finite-step-{self.step}.json. "
+            f"loss or gradient is not finite at step {self.step}. What was trained since the last "
+            f"checkpoint is dropped; details in {self.model_dir}/not-finite-step-{self.step}.json. "
             "Lower --learning_rate, or lengthen the warm-up"
         )
 

@@ -15,6 +15,7 @@ from electra_keras.tasks.classification import (
 )
 from electra_keras.tasks.features import FeatureFeed, evaluation_batches
 from electra_keras.tasks.finetuner import FineTuner, LayerwiseRate
+from electra_keras.tasks.running import Predictor
 from electra_keras.training.optimizer import ElectraOptimizer
 
 SIZES = {
@@ -88,6 +89,19 @@ def test_every_token_is_in_its_bucket():
         ids[0, longest - 1] = 5 if ids[0, longest - 1] != 5 else 6
         second, _ = updated(make_model(), {**batch, "input_ids": tf.constant(ids)})
         assert first[2] != second[2], longest
+
+
+def test_the_bucket_is_what_the_feed_says():
+    """Where it says so, the batch's own lengths are not looked at: on a GPU they are far away."""
+    batch = make_batch(longest=17)
+    parts = tf.reshape(batch["lengths"], [2, 4])
+    said = tf.reduce_max(parts, axis=1)
+    _, expected = updated(make_model(micro_batches=2, dropout=0.1), batch)
+    for longest, same in ((said, True), (tf.constant([16, 16]), False)):
+        model = make_model(micro_batches=2, dropout=0.1)
+        tf.function(model.training_update, autograph=False)(batch, longest)
+        equal = [np.array_equal(v.numpy(), expected[v.path]) for v in model.weights]
+        assert all(equal) == same
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -196,6 +210,36 @@ def test_hosts_and_replicas_divide_a_batch():
     ]  # each of 2 replicas with 1 row
     together = [parts[h][2 * s + r]["lengths"][0] for s in range(3) for h in (0, 1) for r in (0, 1)]
     assert together == whole.tolist()
+
+
+def test_the_longest_examples_are_those_of_the_batches():
+    ours = FeatureFeed({"lengths": np.arange(1, 11, dtype=np.int32)}, 4, 7, 9)
+    batches = [b["lengths"] for b in ours.dataset(3, 1, 0, 2).as_numpy_iterator()]
+    expected = np.array([lengths.max() for lengths in batches]).reshape(-1, 2)
+    np.testing.assert_array_equal(ours.longest(3, 6, 2), expected)
+    np.testing.assert_array_equal(ours.longest(5, 2, 2), expected[2:4])
+
+
+def test_prediction_at_few_shapes():
+    """As on TPU: the same outputs, whatever fills up rows and lengths."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(2, 40, 13).astype(np.int32)
+    ids = np.where(np.arange(64) < lengths[:, None], rng.integers(5, 60, (13, 64)), 0)
+    features = {
+        "input_ids": ids.astype(np.int32),
+        "segment_ids": np.zeros((13, 64), np.int32),
+        "lengths": lengths,
+    }
+    model, strategy = make_model(), tf.distribute.get_strategy()
+    shapes = {
+        (len(batch["lengths"]), *batch["input_ids"].shape)
+        for _, batch in evaluation_batches(features, 4, model.buckets)
+    }
+    assert shapes <= {(4, 4, 16), (4, 4, 32), (4, 4, 64)}
+    fixed = Predictor(strategy, model, 4, fixed_shapes=True).outputs(features)
+    np.testing.assert_allclose(
+        fixed, Predictor(strategy, model, 4).outputs(features), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_evaluation_sees_each_example_once():

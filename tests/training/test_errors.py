@@ -123,12 +123,15 @@ def test_loss_that_is_not_finite(data, tmp_path):
     model_dir = tmp_path / "run"
     args = small_run(data, model_dir, "--save_steps=2")
     runs.train(*args, "--train_steps=4", "--learning_rate=1e-3")
-    code, line = error(*args, "--train_steps=30", "--learning_rate=1e30")
+    code, line = error(*args, "--train_steps=30", "--learning_rate=1e30", "--steps_per_execution=2")
     assert code == FAILURE
     reports = list(model_dir.glob("not-finite-step-*.json"))
     assert len(reports) == 1
-    step = json.loads(reports[0].read_text())["step"]
+    report = json.loads(reports[0].read_text())
+    step = report["step"]
     assert f"not finite at step {step}" in line
+    # Steps of the same call came after it: two are made at a time, between checkpoints.
+    assert report["weights_of_step"] == step + step % 2
     # The last checkpoint is there, and the run goes on from it with a better rate.
     stderr = runs.train(*args, "--train_steps=30", "--learning_rate=1e-3")
     assert re.search(r"resuming at step \d+", stderr)
