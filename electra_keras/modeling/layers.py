@@ -82,18 +82,23 @@ class SinusoidalInitializer(keras.initializers.Initializer):
 def random_bits(key: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
     """Returns uniform uint32 numbers of a static shape that follow from `key` (int32 [2]).
 
-    A hash of the position: "lowbias32" (C. Wellons, 2018, "Prospecting for hash functions"), once for
-    each half of the key. It is no generator for statistics, but dropout needs no more, and it is
-    elementwise: XLA computes it where it is used, while Philox in XLA is slow on CPU and its numbers,
-    drawn outside, take time and memory.
+    A hash of the position, once for each half of the key. It is no generator for statistics, but
+    dropout needs no more, and it is elementwise: XLA computes it where it is used, while Philox in XLA
+    is slow on CPU and its numbers, drawn outside, take time and memory.
     """
-    bits = tf.cast(tf.range(math.prod(shape)), tf.uint32)
-    for half in tf.unstack(tf.bitcast(key, tf.uint32)):
-        bits += half
-        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
-            shifted = tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint32))
-            bits = tf.bitwise.bitwise_xor(bits, shifted) * tf.constant(factor, tf.uint32)
-    return tf.reshape(bits, shape)
+    first, second = tf.unstack(tf.bitcast(key, tf.uint32))
+    # Many keys have the same second half: added as it is, their bits would be shifted copies.
+    second = _lowbias32(_lowbias32(first) + second)
+    positions = tf.cast(tf.range(math.prod(shape)), tf.uint32)
+    return tf.reshape(_lowbias32(_lowbias32(positions + first) + second), shape)
+
+
+def _lowbias32(bits: tf.Tensor) -> tf.Tensor:
+    """C. Wellons 2018, "Prospecting for hash functions"."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        shifted = tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint32))
+        bits = tf.bitwise.bitwise_xor(bits, shifted) * tf.constant(factor, tf.uint32)
+    return bits
 
 
 class DropoutNoise:

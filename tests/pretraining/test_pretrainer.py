@@ -245,6 +245,12 @@ def test_random_bits_are_uniform_and_independent(compiled):
             assert abs(np.corrcoef(first, second)[0, 1]) < error
 
 
+def test_random_bits_of_two_keys_are_no_shifted_copies():
+    """Keys of different layers have the number of the site as their second half."""
+    first, second = (random_bits(tf.constant([key, 1]), [1000]).numpy() for key in (5, 69))
+    assert not set(first) & set(second)
+
+
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_is_near_float32(precision):
     batch = next(iter(make_batches(1)))
