@@ -66,10 +66,12 @@ class FeatureFeed:
             parts: micro-batches of all replicas; each is computed at a length of its own.
 
         Returns:
-            int32 [count, parts].
+            int32 [count, parts]; 0 behind the last step of the run.
         """
         lengths = self._lengths[step : step + count]
-        return lengths.reshape(len(lengths), parts, -1).max(axis=-1).astype(np.int32)
+        longest = np.zeros((count, parts), np.int32)
+        longest[: len(lengths)] = lengths.reshape(len(lengths), parts, -1).max(axis=-1)
+        return longest
 
     def dataset(
         self, step: int, num_hosts: int = 1, host: int = 0, replicas_per_host: int = 1

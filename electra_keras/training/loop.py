@@ -199,7 +199,7 @@ class Trainer:
         logging.info("trained to step %d in %s", self.step, format_duration(elapsed))
         return 0
 
-    def _train(self, iterator: Any, run_steps: Any, profile: tuple[int, int] | None) -> None:
+    def _train(self, iterator: Any, run: Any, profile: tuple[int, int] | None) -> None:
         """Makes the steps up to the next event, and does what is due then."""
         if profile and self.step == profile[0] and self.chief:
             tf.profiler.experimental.start(str(self.model_dir / "logs" / "train"))
@@ -207,9 +207,9 @@ class Trainer:
         count = self._steps_to_next_event(profile)
         begun = time.monotonic()
         try:
-            rows = run_steps(
-                iterator, tf.constant(count), tf.constant(self.stop.vote), self._longest(count)
-            ).numpy()
+            parts = self.strategy.num_replicas_in_sync * self.options.gradient_accumulation_steps
+            longest = self.feed.longest(self.step, self.steps_per_execution, parts)
+            rows = run(iterator, tf.constant(count), tf.constant(self.stop.vote), longest).numpy()
         except READ_ERRORS as error:
             self.progress.clear()
             raise self.feed.explain(error) from error
@@ -241,14 +241,6 @@ class Trainer:
         """Returns an iterator of per-replica batches from the current step on."""
         return iter(distribute(self.strategy, partial(self.feed.dataset, self.step)))
 
-    def _longest(self, count: int) -> tf.Tensor | None:
-        """Returns what `Feed.longest` says, with rows of zeros up to `steps_per_execution`."""
-        parts = self.strategy.num_replicas_in_sync * self.options.gradient_accumulation_steps
-        longest = self.feed.longest(self.step, count, parts)
-        if longest is None:
-            return None
-        return tf.constant(np.pad(longest, [[0, self.steps_per_execution - count], [0, 0]]))
-
     def _steps_to_next_event(self, profile: tuple[int, int] | None) -> int:
         options = self.options
         intervals = (
@@ -265,7 +257,7 @@ class Trainer:
 
     def _account(self, rows: np.ndarray) -> None:
         """Adds the steps' reports to the window; stops the run if one is not finite."""
-        size, last_step = self.model.report_size, self.step + len(rows)
+        size, last = self.model.report_size, self.step + len(rows)
         for row in rows.astype(np.float64):
             self.step += 1
             extras = dict(zip(EXTRAS, row[size:], strict=True))
@@ -275,12 +267,11 @@ class Trainer:
                 row[size] = 0.0  # the step was skipped and the scale lowered
                 bad_gradient = False
             if bad_gradient or not np.all(np.isfinite(row[:size])):
-                self._stop_not_finite(row, last_step)
+                self._stop_not_finite(row, last)
             self.window += row
             self.window_steps += 1
 
     def _stop_not_finite(self, row: np.ndarray, last_step: int) -> None:
-        """Stops at a step, the last step of whose call is `last_step`."""
         if self.chief:
             report = describe_not_finite(self.model, self.step, last_step, row)
             path = self.model_dir / f"not-finite-step-{self.step}.json"
