@@ -13,10 +13,16 @@ import pytest
 import tokenizers
 from safetensors.numpy import load_file, save_file
 
-from electra_keras import convert
 from electra_keras.config import ElectraConfig
 from electra_keras.console import UsageError, UserError
-from electra_keras.interop import google, huggingface, huggingface_files, keras_hub, model_directory
+from electra_keras.interop import (
+    conversion,
+    google,
+    huggingface,
+    huggingface_files,
+    keras_hub,
+    model_directory,
+)
 from electra_keras.options import ModelOptions
 from electra_keras.text.tokenizer import ReferenceTokenizer
 from electra_keras.text.vocabulary import Vocabulary
@@ -122,7 +128,7 @@ def test_input_is_split_at_commas_that_part_two_paths(tmp_path):
         os.mkdir(path)
 
     def split(value):
-        return list(map(str, convert.split_input(value)))
+        return list(map(str, conversion.split_input(value)))
 
     assert split(one) == [one]
     assert split(odd) == [odd]
@@ -182,10 +188,10 @@ def test_a_preset_is_not_written_by_hdf5_to_the_disk(tmp_path, monkeypatch):
 
     monkeypatch.setattr(keras_hub, "open", full, raising=False)
     with pytest.raises(UserError, match=f"cannot write {output}: No space left on device"):
-        convert.write(random_model(), "keras_nlp", output)
+        conversion.write(random_model(), "keras_nlp", output)
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()
-    convert.write(random_model(), "keras_nlp", output)
+    conversion.write(random_model(), "keras_nlp", output)
     assert_same_bits(
         keras_hub.read(output).weights,
         {p: a for p, a in random_model().weights.items() if p.startswith("discriminator/")},
