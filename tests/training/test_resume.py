@@ -98,8 +98,10 @@ def test_what_a_run_leaves(data, uninterrupted):
     assert steps == [*range(15, STEPS, 15), STEPS]
     evaluations = [r for r in records if r["split"] == "validation"]
     assert [r["step"] for r in evaluations] == [70, 140, 210, 280, 350, 400]
-    # Each word tells the next one, so something can be learned in 400 steps.
-    assert evaluations[-1]["generator_masked_loss"] < evaluations[0]["generator_masked_loss"]
+    # Each word tells the next one, so something can be learned in 400 steps. The 16 validation examples
+    # are too few to show it: their loss differs by more from one evaluation to the next.
+    losses = [r["generator_masked_loss"] for r in records if r["split"] == "train"]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.03
 
     best = max(evaluations, key=lambda record: record["discriminator_auc"])
     code, stdout, stderr = runs.run(
