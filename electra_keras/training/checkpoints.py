@@ -64,6 +64,14 @@ def checkpoint_steps(model_dir: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+def give_back_replaced(model_dir: Path) -> None:
+    """Gives checkpoints their names back that a run was replacing when it was killed."""
+    for path in (model_dir / "checkpoints").glob(f"*-old{_TEMPORARY}*"):
+        final = path.with_name(path.name.split(f"-old{_TEMPORARY}")[0])
+        if not final.exists():
+            os.replace(path, final)
+
+
 def newest_whole(model_dir: Path) -> Path | None:
     """Returns the newest checkpoint that is whole, or None; newer ones are named in a warning."""
     passed_over = {}
@@ -141,6 +149,7 @@ class CheckpointStore:
             os.replace(temporary, final)
             sync_directory(self.directory)
         except (OSError, tf.errors.OpError) as error:
+            give_back_replaced(self.model_dir)
             shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(
                 f"cannot write checkpoint {final}: {reason(error)}; the earlier checkpoints "
@@ -181,6 +190,7 @@ class CheckpointStore:
             sync_directory(self.directory)
             shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
+            give_back_replaced(self.model_dir)
             shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(f"cannot write {best}: {error.strerror or error}") from error
 

@@ -119,6 +119,7 @@ _LATER_FIELDS: dict[str, Callable[[Any], bool]] = {
     "version": _is_count,
     "stale_evaluations": _is_count,
     "seconds": _is_amount,
+    "evaluation_due": lambda value: isinstance(value, bool),
     "records": lambda value: value is None or isinstance(value, str),
 }
 

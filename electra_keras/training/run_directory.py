@@ -49,6 +49,7 @@ def prepare(
     Raises:
         UserError: it belongs to another configuration, or --fresh would overwrite it.
     """
+    checkpoints.give_back_replaced(model_dir)
     steps = checkpoints.checkpoint_steps(model_dir)
     if options.fresh:
         if steps and not options.overwrite:

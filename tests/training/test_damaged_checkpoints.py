@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 
 import keras
@@ -9,7 +10,11 @@ import numpy as np
 import pytest
 
 from electra_keras.console import UserError
-from electra_keras.training.checkpoints import CheckpointStore, find_checkpoint
+from electra_keras.training.checkpoints import (
+    CheckpointStore,
+    find_checkpoint,
+    give_back_replaced,
+)
 from electra_keras.training.manifest import MANIFEST, damage, read_state
 from electra_keras.training.optimizer import ElectraOptimizer
 
@@ -142,6 +147,35 @@ def test_surplus_is_counted_without_the_damaged(run):
     assert names == ["step-00000010", "step-00000012"]
     store.save({"step": 14, **STATE})
     assert [p.name for p in (run / "checkpoints").glob("step-*")] == ["step-00000014"]
+
+
+@pytest.mark.parametrize("name", ["step-00000012", "best"])
+def test_a_replacement_that_was_cut_off(run, name):
+    """Killed between its two renames: what was to be replaced is given back; what is there stays."""
+    path = run / "checkpoints" / name
+    path.rename(path.with_name(f"{name}-old.incomplete-99"))
+    give_back_replaced(run)
+    assert damage(path) is None
+    assert restore(run)[0]["step"] == 12
+    shutil.copytree(path, path.with_name(f"{name}-old.incomplete-99"))
+    flip(path.with_name(f"{name}-old.incomplete-99") / "state.json")
+    give_back_replaced(run)
+    assert damage(path) is None
+
+
+def test_a_replacement_that_fails_gives_back_what_was_there(run, monkeypatch):
+    store, _ = make_store(run)
+    real, path = os.replace, run / "checkpoints" / "step-00000012"
+
+    def replace(source, target):
+        if "-old" not in str(source) and str(target) == str(path):
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(UserError, match="the earlier checkpoints are intact"):
+        store.save({"step": 12, **STATE}, replace=True)
+    assert damage(path) is None and not list(path.parent.glob("*incomplete*"))
 
 
 def test_nothing_whole_is_left(run):
