@@ -90,6 +90,12 @@ def parse(text: str, as_written: bool = False) -> list[str]:
     return [_unquoted(line) for line in lines if line and not line.startswith(("#", "//"))]
 
 
+def values(arguments: Sequence[str]) -> dict[str, str]:
+    """Returns the values, as texts by name, of arguments such as --name=value; others are left out."""
+    flags = (text[2:].partition("=") for text in arguments if text.startswith("--"))
+    return {name: value for name, _, value in flags}
+
+
 def _unquoted(line: str) -> str:
     name, equals, value = line.partition("=")
     if len(value) > 1 and value[0] == value[-1] == '"':

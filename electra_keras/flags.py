@@ -104,8 +104,7 @@ def read_flagfile(cls: type, path: Path) -> None:
     present = _present(cls)
     replaced = set().union(*(OVERRIDES.get(name, ()) for name in given(cls)))
     missing = {field.name for field in dataclasses.fields(cls)} - present - replaced
-    for line in _lines(path):
-        name, _, value = line.removeprefix("--").partition("=")
+    for name, value in _values(path).items():
         if name in missing:
             try:
                 flags.FLAGS[name].parse(value)
@@ -119,15 +118,12 @@ def flagfile_values(path: Path) -> dict[str, str]:
     Raises:
         UserError: it cannot be read.
     """
-    if not path.exists():
-        return {}
-    flags_of_file = (line[2:].partition("=") for line in _lines(path))
-    return {name: value for name, _, value in flags_of_file}
+    return _values(path) if path.exists() else {}
 
 
-def _lines(path: Path) -> list[str]:
+def _values(path: Path) -> dict[str, str]:
     try:
-        return [line for line in flagfiles.read(path, as_written=True) if line.startswith("--")]
+        return flagfiles.values(flagfiles.read(path, as_written=True))
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
     except ValueError as error:

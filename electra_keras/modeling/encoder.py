@@ -1,6 +1,5 @@
 """The transformer encoder that generator and discriminator are made of."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import tensorflow as tf
 from electra_keras.config import EncoderConfig
 from electra_keras.modeling.compiled import CompiledFunction, Keep, keep_nothing
 from electra_keras.modeling.layers import (
-    ConfiguredLayer,
+    AdaptedLayer,
     DropoutNoise,
     Embeddings,
     TransformerBlock,
@@ -22,7 +21,7 @@ from electra_keras.modeling.lora import Lora
 
 
 @keras.saving.register_keras_serializable("electra_keras")
-class Encoder(ConfiguredLayer):
+class Encoder(AdaptedLayer):
     """Embeddings, a projection where the widths differ, and post-LN transformer blocks.
 
     Follows the original's model/modeling.py: no pooler; the sequence vector is position 0.
@@ -48,8 +47,8 @@ class Encoder(ConfiguredLayer):
         recompute: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(config, **kwargs)
-        self.lora, self.recompute, dtype = lora, recompute, self.dtype_policy
+        super().__init__(config, lora, **kwargs)
+        self.recompute, dtype = recompute, self.dtype_policy
         self.embeddings = (
             Embeddings(config, name="embeddings", dtype=dtype)
             if embeddings is None
@@ -73,7 +72,6 @@ class Encoder(ConfiguredLayer):
         """Returns the constructor's arguments as JSON values."""
         return super().get_config() | {
             "embeddings": shared_config(self.embeddings),
-            "lora": None if self.lora is None else dataclasses.asdict(self.lora),
             "recompute": self.recompute,
         }
 

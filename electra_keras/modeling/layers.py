@@ -177,12 +177,34 @@ class ConfiguredLayer(keras.layers.Layer):
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Returns a layer of what `get_config` returned."""
         config = config | {"config": EncoderConfig(**config["config"])}
-        if config.get("lora") is not None:
-            config["lora"] = Lora(**config["lora"])
         for name in ("embeddings", "token_embedding"):
             if config.get(name) is not None:
                 config[name] = keras.saving.deserialize_keras_object(config[name])
         return super().from_config(config)
+
+
+class AdaptedLayer(ConfiguredLayer):
+    """A `ConfiguredLayer` some of whose projections may have low-rank updates.
+
+    Args:
+        config, kwargs: as of `ConfiguredLayer`.
+        lora: the updates, or None.
+    """
+
+    def __init__(self, config: EncoderConfig, lora: Lora | None = None, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.lora = lora
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as JSON values."""
+        lora = None if self.lora is None else dataclasses.asdict(self.lora)
+        return super().get_config() | {"lora": lora}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Returns a layer of what `get_config` returned."""
+        lora = config["lora"]
+        return super().from_config(config | {"lora": None if lora is None else Lora(**lora)})
 
 
 @keras.saving.register_keras_serializable("electra_keras")
@@ -256,7 +278,7 @@ class Embeddings(ConfiguredLayer):
 
 
 @keras.saving.register_keras_serializable("electra_keras")
-class SelfAttention(ConfiguredLayer):
+class SelfAttention(AdaptedLayer):
     """Multi-head self-attention; query, key and value come from one matrix product.
 
     The columns of `query_key_value` are those of the query, then the key, then the value.
@@ -267,8 +289,7 @@ class SelfAttention(ConfiguredLayer):
     """
 
     def __init__(self, config: EncoderConfig, lora: Lora | None = None, **kwargs: Any) -> None:
-        super().__init__(config, **kwargs)
-        self.lora = lora
+        super().__init__(config, lora, **kwargs)
 
         def projection(parts: int, name: str) -> keras.layers.Dense:
             units = parts * config.hidden_size
@@ -283,11 +304,6 @@ class SelfAttention(ConfiguredLayer):
 
         self.query_key_value = projection(3, "query_key_value")
         self.output_dense = projection(1, "output_dense")
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments as JSON values."""
-        lora = None if self.lora is None else dataclasses.asdict(self.lora)
-        return super().get_config() | {"lora": lora}
 
     def build(self, input_shape: object = None) -> None:
         """Creates the variables."""
@@ -326,15 +342,15 @@ class SelfAttention(ConfiguredLayer):
 
 
 @keras.saving.register_keras_serializable("electra_keras")
-class TransformerBlock(ConfiguredLayer):
+class TransformerBlock(AdaptedLayer):
     """Self-attention and feed-forward, each with dropout, residual and LayerNorm after it (D4.20).
 
     Arguments as of `SelfAttention`.
     """
 
     def __init__(self, config: EncoderConfig, lora: Lora | None = None, **kwargs: Any) -> None:
-        super().__init__(config, **kwargs)
-        self.lora, dtype = lora, self.dtype_policy
+        super().__init__(config, lora, **kwargs)
+        dtype = self.dtype_policy
         self.attention = SelfAttention(config, lora, name="attention", dtype=dtype)
         self.attention_layer_norm = keras.layers.LayerNormalization(
             epsilon=config.layer_norm_eps, name="attention_layer_norm", dtype=dtype
@@ -354,11 +370,6 @@ class TransformerBlock(ConfiguredLayer):
         self.output_layer_norm = keras.layers.LayerNormalization(
             epsilon=config.layer_norm_eps, name="output_layer_norm", dtype=dtype
         )
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments as JSON values."""
-        lora = None if self.lora is None else dataclasses.asdict(self.lora)
-        return super().get_config() | {"lora": lora}
 
     def build(self, input_shape: object = None) -> None:
         """Creates the variables."""

@@ -151,10 +151,8 @@ def _check_flags(
 
 
 def read_flags(flagfile: str) -> dict[str, str]:
-    """Returns the values, as texts, of the flags of a flagfile's text."""
-    arguments = flagfiles.parse(flagfile, as_written=True)
-    lines = (argument.partition("=") for argument in arguments if argument.startswith("--"))
-    return {name.removeprefix("--"): value for name, _, value in lines}
+    """Returns the values, as texts by name, of the flags of a flags.cfg's text."""
+    return flagfiles.values(flagfiles.parse(flagfile, as_written=True))
 
 
 def read_task(model_dir: Path) -> str | None:
